@@ -41,8 +41,14 @@ func (b *builder) warn(path, format string, args ...any) {
 	b.warnings = append(b.warnings, b.d.problem(path, format, args...))
 }
 
-// faulty reports whether path has a problem already; a second one would only repeat it.
+// faulty reports whether path has a problem already, or stands in something that could not be
+// decoded; another problem would only repeat it.
 func (b *builder) faulty(path string) bool {
+	for up := range parents(path) {
+		if b.d.broken[up] {
+			return true
+		}
+	}
 	return slices.ContainsFunc(b.d.problems, func(p Problem) bool { return p.Path == path })
 }
 
@@ -143,7 +149,7 @@ func (b *builder) slack(f *File, c *Config) {
 		if s.Mode == ModeHTTP && len(s.SigningSecrets) == 0 {
 			b.d.report(at+".signing_secrets", "is missing: mode http needs at least one, as env:NAME or file:/path")
 		}
-		b.may(s.May, at+".may", slackUser, "a user id such as U024BE7LH, not a name")
+		b.may(s.May, at+".may", slackUser, "a user id such as U024BE7LH; names are not accepted")
 		c.Slack = append(c.Slack, out)
 	}
 }
@@ -156,7 +162,7 @@ func (b *builder) mattermost(f *File, c *Config) {
 	for i, m := range f.Mattermost {
 		at := fmt.Sprintf("mattermost[%d]", i)
 		b.name(seen, m.Name, at+".name")
-		b.spelling(m.Command, at+".command", slashCommand, "a word in lowercase without the slash")
+		b.spelling(m.Command, at+".command", slashCommand, "a word in lowercase, without the slash")
 		if len(m.Teams) == 0 && !b.faulty(at+".teams") {
 			b.d.report(at+".teams", "is missing: name at least one team")
 		}
@@ -177,7 +183,7 @@ func (b *builder) mattermost(f *File, c *Config) {
 				b.d.report(at+".path_secret", "is the secret of mattermost[%d]; each server needs its own, since it tells them apart", j)
 			}
 		}
-		b.may(m.May, at+".may", mattermostUser, "a user id of 26 lowercase letters and digits, not a name")
+		b.may(m.May, at+".may", mattermostUser, "a user id of 26 lowercase letters and digits; names are not accepted")
 		c.Mattermost = append(c.Mattermost, out)
 	}
 }
@@ -303,7 +309,7 @@ func (b *builder) clusters(c *Config) {
 		switch listed, read := len(cl.Instances) > 0, cl.InstancesFrom != ""; {
 		case listed && read:
 			b.d.report(at+".instances_from", "stands beside instances: the list or the folder, not both")
-		case !listed && !read && !b.faulty(at+".instances") && !b.faulty(at+".instances_from"):
+		case !listed && !read && !b.faulty(at) && !b.faulty(at+".instances") && !b.faulty(at+".instances_from"):
 			b.d.report(at, "has neither instances nor instances_from")
 		case read && (!path.IsAbs(cl.InstancesFrom) && path.Clean(cl.InstancesFrom) == cl.InstancesFrom && !strings.HasPrefix(cl.InstancesFrom, "..")):
 		case read:

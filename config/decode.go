@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"iter"
 	"reflect"
 	"regexp"
 	"strconv"
@@ -27,11 +28,12 @@ type decoder struct {
 	file     string
 	at       map[string]place      // by path
 	from     map[*yaml.Node]string // the OCIM_ variable that a node comes from
+	broken   map[string]bool       // paths whose value could not be decoded
 	problems Problems
 }
 
 func newDecoder(file string) *decoder {
-	return &decoder{file: file, at: map[string]place{}, from: map[*yaml.Node]string{}}
+	return &decoder{file: file, at: map[string]place{}, from: map[*yaml.Node]string{}, broken: map[string]bool{}}
 }
 
 // report adds a problem at the place of path, or of the nearest parent that is written.
@@ -39,17 +41,30 @@ func (d *decoder) report(path, format string, args ...any) {
 	d.problems = append(d.problems, d.problem(path, format, args...))
 }
 
-func (d *decoder) problem(path, format string, args ...any) Problem {
-	p := Problem{File: d.file, Path: path, Msg: fmt.Sprintf(format, args...)}
-	for up := path; ; up = up[:strings.LastIndexAny(up, ".[")] {
-		if at, ok := d.at[up]; ok {
-			p.File, p.Line = at.file, at.line
-			return p
-		}
-		if !strings.ContainsAny(up, ".[") {
-			return p
+// fail is report for a value that could not be decoded: what is below it cannot be judged.
+func (d *decoder) fail(path, format string, args ...any) {
+	d.report(path, format, args...)
+	d.broken[path] = true
+}
+
+// parents yields path and everything above it, but not the file as a whole.
+func parents(path string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for path != "" && yield(path) {
+			path = path[:max(0, strings.LastIndexAny(path, ".["))]
 		}
 	}
+}
+
+func (d *decoder) problem(path, format string, args ...any) Problem {
+	p := Problem{File: d.file, Path: path, Msg: fmt.Sprintf(format, args...)}
+	for up := range parents(path) {
+		if at, ok := d.at[up]; ok {
+			p.File, p.Line = at.file, at.line
+			break
+		}
+	}
+	return p
 }
 
 // written reports whether path has a value in the file or the environment.
@@ -66,7 +81,7 @@ func (d *decoder) decode(n *yaml.Node, v reflect.Value, path string) {
 		d.at[path] = place{file: d.file, line: n.Line}
 	}
 	if n.Kind == yaml.AliasNode {
-		d.report(path, "aliases (*%s) are not accepted: write the value out", show(n.Value))
+		d.fail(path, "aliases (*) are not accepted: write the value out")
 		return
 	}
 	if isNull(n) {
@@ -97,9 +112,7 @@ func (d *decoder) decode(n *yaml.Node, v reflect.Value, path string) {
 			v.SetString(n.Value)
 		}
 	case reflect.Bool:
-		if d.scalar(n, path, "!!bool", "true or false") {
-			v.SetBool(strings.EqualFold(n.Value, "true"))
-		}
+		d.decodeBool(n, v, path)
 	case reflect.Int, reflect.Int64:
 		d.decodeInt(n, v, path)
 	default:
@@ -109,15 +122,28 @@ func (d *decoder) decode(n *yaml.Node, v reflect.Value, path string) {
 
 func (d *decoder) decodeDuration(n *yaml.Node, v reflect.Value, path string) {
 	if n.Kind != yaml.ScalarNode {
-		d.report(path, "is %s, want a duration such as 20s or 5m", kind(n))
+		d.fail(path, "is %s, want a duration such as 20s or 5m", kind(n))
 		return
 	}
 	t, err := time.ParseDuration(n.Value)
 	if err != nil {
-		d.report(path, "%q is not a duration: write it as 20s, 5m or 1h30m", show(n.Value))
+		d.fail(path, "%q is not a duration: write it as 20s, 5m or 1h30m", show(n.Value))
 		return
 	}
 	v.SetInt(int64(t))
+}
+
+func (d *decoder) decodeBool(n *yaml.Node, v reflect.Value, path string) {
+	const want = "true or false"
+	if !d.scalar(n, path, "!!bool", want) {
+		return
+	}
+	b, err := strconv.ParseBool(strings.ToLower(n.Value))
+	if err != nil {
+		d.fail(path, "%q is not %s", show(n.Value), want)
+		return
+	}
+	v.SetBool(b)
 }
 
 func (d *decoder) decodeInt(n *yaml.Node, v reflect.Value, path string) {
@@ -126,27 +152,27 @@ func (d *decoder) decodeInt(n *yaml.Node, v reflect.Value, path string) {
 	}
 	i, err := strconv.ParseInt(n.Value, 10, v.Type().Bits())
 	if err != nil {
-		d.report(path, "%q is not a whole number that fits: write plain digits", show(n.Value))
+		d.fail(path, "%q is not a whole number that fits: write plain digits", show(n.Value))
 		return
 	}
 	v.SetInt(i)
 }
 
 // scalar reports whether n is a single value of the wanted type. Whatever comes from the
-// environment is text, and is good for text of any look.
+// environment is text and may be meant as anything; whether it can be is seen when it is parsed.
 func (d *decoder) scalar(n *yaml.Node, path, tag, want string) bool {
 	_, override := d.from[n]
 	got := n.ShortTag()
 	switch {
 	case n.Kind != yaml.ScalarNode:
-		d.report(path, "is %s, want %s", kind(n), want)
+		d.fail(path, "is %s, want %s", kind(n), want)
 		return false
-	case got == tag, tag == "!!str" && (override || got == "!!timestamp"):
+	case got == tag, override, tag == "!!str" && got == "!!timestamp":
 		return true
 	case tag == "!!str" && (got == "!!int" || got == "!!float" || got == "!!bool"):
-		d.report(path, "is %s, want text: put it in quotes", kind(n))
+		d.fail(path, "is %s, want text: put it in quotes", kind(n))
 	default:
-		d.report(path, "is %s, want %s", kind(n), want)
+		d.fail(path, "is %s, want %s", kind(n), want)
 	}
 	return false
 }
@@ -154,7 +180,7 @@ func (d *decoder) scalar(n *yaml.Node, path, tag, want string) bool {
 // clean refuses what could forge a line in a log or move a cursor.
 func (d *decoder) clean(n *yaml.Node, path string) bool {
 	if !utf8.ValidString(n.Value) || strings.ContainsFunc(n.Value, unicode.IsControl) {
-		d.report(path, "contains a line break or another control character")
+		d.fail(path, "contains a line break or another control character")
 		return false
 	}
 	return true
@@ -162,7 +188,7 @@ func (d *decoder) clean(n *yaml.Node, path string) bool {
 
 func (d *decoder) decodeStruct(n *yaml.Node, v reflect.Value, path string) {
 	if n.Kind != yaml.MappingNode {
-		d.report(path, "is %s, want a block of keys", kind(n))
+		d.fail(path, "is %s, want a block of keys", kind(n))
 		return
 	}
 	for key, value := range d.pairs(n, path) {
@@ -196,7 +222,7 @@ func (d *decoder) unknown(n *yaml.Node, v reflect.Value, path, key string) {
 
 // pairs yields the keys and values of a mapping once each, and reports keys that are written twice
 // or are not plain text.
-func (d *decoder) pairs(n *yaml.Node, path string) func(yield func(string, *yaml.Node) bool) {
+func (d *decoder) pairs(n *yaml.Node, path string) iter.Seq2[string, *yaml.Node] {
 	return func(yield func(string, *yaml.Node) bool) {
 		seen := map[string]int{}
 		for i := 0; i+1 < len(n.Content); i += 2 {
@@ -224,7 +250,7 @@ func (d *decoder) pairs(n *yaml.Node, path string) func(yield func(string, *yaml
 
 func (d *decoder) decodeSlice(n *yaml.Node, v reflect.Value, path string) {
 	if n.Kind != yaml.SequenceNode {
-		d.report(path, "is %s, want a list", kind(n))
+		d.fail(path, "is %s, want a list", kind(n))
 		return
 	}
 	list := reflect.MakeSlice(v.Type(), len(n.Content), len(n.Content))
@@ -232,7 +258,7 @@ func (d *decoder) decodeSlice(n *yaml.Node, v reflect.Value, path string) {
 		at := path + "[" + strconv.Itoa(i) + "]"
 		if isNull(e) {
 			d.at[at] = place{file: d.file, line: e.Line}
-			d.report(at, "is empty")
+			d.fail(at, "is empty")
 			continue
 		}
 		d.decode(e, list.Index(i), at)
@@ -242,7 +268,7 @@ func (d *decoder) decodeSlice(n *yaml.Node, v reflect.Value, path string) {
 
 func (d *decoder) decodeMap(n *yaml.Node, v reflect.Value, path string) {
 	if n.Kind != yaml.MappingNode {
-		d.report(path, "is %s, want a block of keys", kind(n))
+		d.fail(path, "is %s, want a block of keys", kind(n))
 		return
 	}
 	m := reflect.MakeMap(v.Type())
@@ -261,7 +287,7 @@ const maxNesting = 16
 // after a problem.
 func (d *decoder) decodeAny(n *yaml.Node, path string, depth int) any {
 	if depth > maxNesting {
-		d.report(path, "is nested more than %d deep", maxNesting)
+		d.fail(path, "is nested more than %d deep", maxNesting)
 		return nil
 	}
 	switch n.Kind {
@@ -280,7 +306,7 @@ func (d *decoder) decodeAny(n *yaml.Node, path string, depth int) any {
 	case yaml.ScalarNode:
 		return d.decodeFree(n, path)
 	default:
-		d.report(path, "aliases are not accepted: write the value out")
+		d.fail(path, "aliases (*) are not accepted: write the value out")
 		return nil
 	}
 }
@@ -306,7 +332,7 @@ func (d *decoder) decodeFree(n *yaml.Node, path string) any {
 		err = errors.ErrUnsupported
 	}
 	if err != nil {
-		d.report(path, "is %s, want text, a plain number, true or false", kind(n))
+		d.fail(path, "is %s, want text, a plain number, true or false", kind(n))
 		return nil
 	}
 	return x
@@ -388,7 +414,7 @@ var plainKey = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
 
 // join appends a key to a path; a key that would be misread is quoted.
 func join(path, key string) string {
-	if !plainKey.MatchString(key) {
+	if !plainKey.MatchString(key) || show(key) != key {
 		return path + "[" + strconv.Quote(show(key)) + "]"
 	}
 	if path == "" {

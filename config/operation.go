@@ -141,7 +141,7 @@ func (b *builder) key(op Operation, at string) {
 func (b *builder) target(kind, name, path string, op Operation) bool {
 	switch kind {
 	case "variable":
-		if !b.spelling(name, path, ciVariable, "the name of a CI/CD variable: letters, digits and underscores") {
+		if !b.matches(name, path, ciVariable, "the name of a CI/CD variable: letters, digits and underscores") {
 			return false
 		}
 		if why := denied(name); why != "" && (name != "OCIM_KEY" || op.KeyVariable != name) {
@@ -149,7 +149,7 @@ func (b *builder) target(kind, name, path string, op Operation) bool {
 			return false
 		}
 	case "input":
-		return b.spelling(name, path, inputName, "the name of an input: letters, digits, hyphens and underscores")
+		return b.matches(name, path, inputName, "the name of an input: letters, digits, hyphens and underscores")
 	case "payload":
 		if op.Start != StartTrigger {
 			b.d.report(path, "payload is only for start: trigger")
@@ -159,7 +159,7 @@ func (b *builder) target(kind, name, path string, op Operation) bool {
 			b.d.report(path, "the key %s of the trigger call belongs to ocim or to GitLab", name)
 			return false
 		}
-		return b.spelling(name, path, ciVariable, "a key of letters, digits and underscores")
+		return b.matches(name, path, ciVariable, "a key of letters, digits and underscores")
 	}
 	return true
 }
@@ -240,7 +240,7 @@ func (b *builder) params(op Operation, at string) {
 		}
 		b.paramTarget(op, p, path+".to", targets)
 		b.oneOf(p.Type, path+".type", "string", "integer", "boolean")
-		re, err := regexp.Compile(`^(?:` + p.Pattern + `)$`)
+		re, err := p.Regexp()
 		if err != nil {
 			b.d.report(path+".pattern", "is not a regular expression (RE2 syntax)")
 		}
@@ -282,6 +282,21 @@ func (b *builder) paramTarget(op Operation, p Param, path string, targets names)
 	if kind == "variable" && name == op.KeyVariable || kind == "input" && name == op.KeyInput {
 		b.d.report(path, "carries ocim's key already")
 	}
+}
+
+// Regexp is the pattern, made to match whole values. It is nil if there is no pattern.
+func (p Param) Regexp() (*regexp.Regexp, error) {
+	if p.Pattern == "" {
+		return nil, nil //nolint:nilnil // no pattern is not an error
+	}
+	if _, err := regexp.Compile(p.Pattern); err != nil {
+		return nil, fmt.Errorf("pattern of %s: %w", p.Name, err)
+	}
+	re, err := regexp.Compile(`^(?:` + p.Pattern + `)$`)
+	if err != nil {
+		return nil, fmt.Errorf("pattern of %s: %w", p.Name, err)
+	}
+	return re, nil
 }
 
 // wrong says what is wrong with a value of the parameter, or "". A nil pattern matches everything.

@@ -33,16 +33,21 @@ func (d *decoder) override(root *yaml.Node, env map[string]string) {
 		if !strings.HasPrefix(name, prefix) || strings.HasPrefix(name, notOurs) || holders[name] {
 			continue
 		}
-		n := &yaml.Node{Kind: yaml.ScalarNode, Value: env[name]}
-		if env[name] == "" {
-			n.Tag = "!!str" // without it, nothing at all would be null
-		}
-		d.from[n] = name
+		n := &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: env[name]}
+		d.from[n] = printable(name)
 		if !d.put(root, reflect.TypeFor[File](), strings.TrimPrefix(name, prefix), n) {
-			d.problems = append(d.problems, Problem{File: name, Msg: "this variable matches no setting; variables that begin with " +
+			d.problems = append(d.problems, Problem{File: printable(name), Msg: "this variable matches no setting; variables that begin with " +
 				prefix + " override settings, such as OCIM_LISTEN_PUBLIC or OCIM_CLUSTERS_0_NAME"})
 		}
 	}
+}
+
+// printable is the name of a variable for messages; the system lets names hold anything.
+func printable(name string) string {
+	if variableName.MatchString(name) {
+		return name
+	}
+	return strconv.Quote(name)
 }
 
 // references collects the names of variables that the file refers to as env:NAME. They hold

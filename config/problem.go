@@ -60,7 +60,7 @@ func (ps Problems) inOrder() Problems {
 // order puts what has a line first and variables of the environment last.
 func order(p Problem) int {
 	switch {
-	case strings.HasPrefix(p.File, prefix):
+	case strings.HasPrefix(strings.TrimPrefix(p.File, `"`), prefix):
 		return 2
 	case p.Line == 0:
 		return 1

@@ -33,9 +33,10 @@ func (b *builder) need(value, path string) bool {
 
 // spelling reports a value that does not look as it must.
 func (b *builder) spelling(value, path string, want *regexp.Regexp, example string) bool {
-	if !b.need(value, path) {
-		return false
-	}
+	return b.need(value, path) && b.matches(value, path, want, example)
+}
+
+func (b *builder) matches(value, path string, want *regexp.Regexp, example string) bool {
 	if !want.MatchString(value) {
 		b.d.report(path, "%q is not %s", show(value), example)
 		return false
