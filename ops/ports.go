@@ -44,12 +44,14 @@ type Filter struct {
 // Tx changes rows.
 type Tx interface {
 	Reader
-	// Create stores a new operation. ErrDuplicate if Request.Key is known, ErrBusy if the target
-	// has an unfinished operation.
+	// Create stores a new operation. ErrDuplicate if Request.Key is known, ErrIDTaken if its id
+	// is, ErrBusy if the target has an unfinished operation; checked in that order.
 	Create(ctx context.Context, op Operation, evs []Event) error
 	// Move stores op if its Version is still the one in the store, and raises it by one; else
 	// ErrStale. ErrBusy if a final operation is reopened while its target is taken.
 	Move(ctx context.Context, op Operation, evs []Event) error
+	// NextNumber returns a number that no run has had: atLeast, or one more than the highest.
+	NextNumber(ctx context.Context, atLeast int64) (int64, error)
 	// Seen records the key of a request that must act only once. ErrDuplicate if it is known.
 	Seen(ctx context.Context, key, operation string, at time.Time) error
 	// PutDelivery inserts the message, or replaces the one with the same operation, run and kind
