@@ -98,6 +98,8 @@ type Pipelines interface {
 type Repos interface {
 	// Instances lists the folders below folder on the project's ref.
 	Instances(ctx context.Context, project, folder string) ([]string, error)
+	// Latest returns the project's newest pipeline, false if it has none yet.
+	Latest(ctx context.Context, project string) (Pipeline, bool, error)
 	// Recent returns pipelines that were created by our kind of request since then, with the
 	// reference each one carries, so that a lost store can be filled again.
 	Recent(ctx context.Context, project string, since time.Time) ([]Found, error)
