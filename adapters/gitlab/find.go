@@ -287,3 +287,25 @@ func reference(vars []variableJSON) string {
 	}
 	return ""
 }
+
+// Latest implements [ops.Repos].
+func (a *Adapter) Latest(ctx context.Context, name string) (ops.Pipeline, bool, error) {
+	p, err := a.project(name)
+	if err != nil {
+		return ops.Pipeline{}, false, err
+	}
+	// Not pipelines/latest: that is about one branch's newest commit, and answers 403 if it has none
+	// (gitlab-org/gitlab issue 428343).
+	var page []pipelineJSON
+	_, err = a.call(ctx, p, request{
+		method: http.MethodGet, path: p.path("pipelines"), token: p.Token, out: &page,
+		opts: &gl.ListProjectPipelinesOptions{
+			ListOptions: gl.ListOptions{PerPage: 1}, OrderBy: gl.Ptr("id"), Sort: gl.Ptr("desc"),
+		},
+		doing: "read the newest pipeline of project " + p.name, missing: ops.ReasonGitLabDenied,
+	})
+	if err != nil || len(page) == 0 {
+		return ops.Pipeline{}, false, err
+	}
+	return page[0].pipeline(p.name, ""), true, nil
+}
