@@ -13,7 +13,7 @@ import (
 	"github.com/rogpeppe/go-internal/txtar"
 )
 
-var update = flag.Bool("update", false, "rewrite testdata and sample.yaml") //nolint:gochecknoglobals // a flag
+var update = flag.Bool("update", false, "rewrite testdata and sample.yaml")
 
 // TestLoad runs testdata/*.txt. A case holds ocim.yaml, optionally env (lines NAME=value) and
 // files/NAME; want is the problems, or the warnings and what Print shows. $WORK is the folder of

@@ -28,14 +28,14 @@ func Load(path string, environ []string) (*Config, error) {
 }
 
 func read(path string) ([]byte, error) {
-	f, err := os.Open(path) //nolint:gosec // the operator names the file
+	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, errors.New("this file does not exist; begin with a copy of config/sample.yaml")
 	}
 	if err != nil {
 		return nil, errors.New("cannot be read: " + reason(err))
 	}
-	defer f.Close() //nolint:errcheck // nothing was written
+	defer f.Close()
 	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
 	if err != nil {
 		return nil, errors.New("cannot be read: " + reason(err))

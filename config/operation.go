@@ -177,19 +177,15 @@ func denied(name string) string {
 			return "GitLab shows variables to maintainers, so they carry no secrets"
 		}
 	}
-	for _, s := range []string{"TOKEN", "PASSWORD", "SECRET", "TRIGGER_PAYLOAD", "CI"} {
-		if upper == s {
-			return "it belongs to GitLab or carries a secret"
-		}
+	if slices.Contains([]string{"TOKEN", "PASSWORD", "SECRET", "TRIGGER_PAYLOAD", "CI"}, upper) {
+		return "it belongs to GitLab or carries a secret"
 	}
 	// What an interpreter reads at its start, and would let a value run as code.
-	for _, s := range []string{
+	if slices.Contains([]string{
 		"PATH", "ENV", "BASH_ENV", "SHELLOPTS", "BASHOPTS", "PS4", "IFS", "SHELL", "HOME", "PROMPT_COMMAND", "PYTHONSTARTUP", "PYTHONPATH",
 		"PYTHONHOME", "NODE_OPTIONS", "RUBYOPT", "RUBYLIB", "PERL5OPT", "PERL5LIB", "JAVA_TOOL_OPTIONS", "KUBECONFIG",
-	} {
-		if upper == s {
-			return "it changes how programs of a job run"
-		}
+	}, upper) {
+		return "it changes how programs of a job run"
 	}
 	for _, p := range []string{"LD_", "DYLD_", "BASH_FUNC_", "DOCKER_", "FF_"} {
 		if strings.HasPrefix(upper, p) {

@@ -88,10 +88,10 @@ func (d *decoder) put(n *yaml.Node, t reflect.Type, rest string, leaf *yaml.Node
 }
 
 func (d *decoder) putField(n *yaml.Node, t reflect.Type, rest string, leaf *yaml.Node) bool {
-	for i := range t.NumField() {
-		key := t.Field(i).Tag.Get("yaml")
+	for f := range t.Fields() {
+		key := f.Tag.Get("yaml")
 		after, ok := cutName(rest, key)
-		if ok && d.putKey(n, t.Field(i).Type, key, after, leaf) {
+		if ok && d.putKey(n, f.Type, key, after, leaf) {
 			return true
 		}
 	}

@@ -64,14 +64,10 @@ func (b *builder) refers(value, path, list string, known []string) {
 }
 
 // oneOf reports a value that is none of a few words.
-func (b *builder) oneOf(value, path string, words ...string) bool {
-	if slices.Contains(words, value) {
-		return true
-	}
-	if !b.faulty(path) {
+func (b *builder) oneOf(value, path string, words ...string) {
+	if !slices.Contains(words, value) && !b.faulty(path) {
 		b.d.report(path, "%q is not one of %s", show(value), strings.Join(words, ", "))
 	}
-	return false
 }
 
 func (b *builder) between(value time.Duration, path string, least, most time.Duration) {

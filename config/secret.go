@@ -110,11 +110,11 @@ func (b *builder) readSecret(name, path string) (string, error) {
 	case info.Mode().Perm()&0o002 != 0:
 		return "", errors.New("can be written by everyone on this machine: chmod o-rwx it")
 	}
-	f, err := os.Open(name) //nolint:gosec // the operator names the file
+	f, err := os.Open(name)
 	if err != nil {
 		return "", errors.New("cannot be read: " + reason(err))
 	}
-	defer f.Close() //nolint:errcheck // nothing was written
+	defer f.Close()
 	data, err := io.ReadAll(io.LimitReader(f, maxSecretFile+1))
 	switch {
 	case err != nil:

@@ -36,7 +36,7 @@ func (h *handler) Handle(ctx context.Context, rec slog.Record) error {
 		clean.AddAttrs(h.attr(a))
 		return true
 	})
-	return h.next.Handle(ctx, clean) //nolint:wrapcheck // a wrapper has nothing to add
+	return h.next.Handle(ctx, clean)
 }
 
 // WithAttrs implements [slog.Handler].
@@ -146,10 +146,10 @@ func Visible(s string) string {
 // hidden reports whether a character acts rather than shows. The zero-width joiner and non-joiner
 // are left, since scripts and emoji need them.
 func hidden(c rune) bool {
-	switch {
-	case c == 0x200c || c == 0x200d:
+	switch c {
+	case 0x200c, 0x200d:
 		return false
-	case c == 0x2028 || c == 0x2029:
+	case 0x2028, 0x2029:
 		return true
 	}
 	return unicode.IsControl(c) || unicode.Is(unicode.Cf, c)

@@ -2,7 +2,6 @@ package redact
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -35,7 +34,7 @@ func (p panics) Error() string { return *p.s }
 type valuer struct{ s string }
 
 func (v valuer) LogValue() slog.Value {
-	return slog.GroupValue(slog.String("a", v.s), slog.Any("b", stringer{v.s}))
+	return slog.GroupValue(slog.String("a", v.s), slog.Any("b", stringer(v)))
 }
 
 // TestT20_NoSecretReachesTheLog sends a secret through every kind of value that slog takes.
@@ -55,7 +54,7 @@ func TestT20_NoSecretReachesTheLog(t *testing.T) {
 				"valuer", valuer{canary}, "secret", secret.New(canary), "list", []string{canary}, "nil", nil, "panics", panics{},
 				"token", "not-known-to-the-redactor", slog.Group("g", slog.String("h", canary), slog.Group(canary, slog.Any("e", err))))
 			log.With("s", canary, "err", err).WithGroup("g-"+canary).With("v", valuer{canary}).Warn("x", "s", canary)
-			log.LogAttrs(context.Background(), slog.LevelError, "y", slog.Any("l", &valuer{canary}))
+			log.LogAttrs(t.Context(), slog.LevelError, "y", slog.Any("l", &valuer{canary}))
 			for _, no := range []string{canary, "c4n4ry", "xoxb-123", "not-known"} {
 				if strings.Contains(b.String(), no) {
 					t.Errorf("got %q in the log:\n%s", no, b.String())

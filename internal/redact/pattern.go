@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// secretWords are the parts of a name that make its value a secret.
-const secretWords = `passw(?:or)?d|passphrase|pwd|secret|token|api[_-]?key|private[_-]?key|access[_-]?key|signing[_-]?key|encryption[_-]?key|credential`
+// nameParts are the parts of a name that make its value a secret.
+const nameParts = `passw(?:or)?d|passphrase|pwd|secret|token|api[_-]?key|private[_-]?key|access[_-]?key|signing[_-]?key|encryption[_-]?key|credential`
 
 // pattern is one kind of secret. It is tried only on lines that hold one of its hints, since a
 // search for fixed words is far cheaper than the expression. Expressions run in linear time.
@@ -21,7 +21,7 @@ var (
 	pemBlock = regexp.MustCompile(`-----BEGIN [A-Z0-9 ]+-----(?s:.*?)(?:-----END [A-Z0-9 ]+-----|\z)`)
 	pemTail  = regexp.MustCompile(`(?:[A-Za-z0-9+/=]{16,}(?:\r?\n|\\n))*[A-Za-z0-9+/=]{4,}(?:\r?\n|\\n)-----END [A-Z0-9 ]+-----`)
 
-	linePatterns = []pattern{
+	linePatterns = []pattern{ //nolint:gochecknoglobals // compiled once
 		{ // GitLab: lib/authn/token_field/generator and doc/security/tokens, "Token prefixes".
 			[]string{"glpat-", "glptt-", "gldt-", "glrt-", "glrtr-", "glcbt-", "glsoat-", "gloas-", "glft-", "glimt-", "glagent-", "glffct-", "glwt-"},
 			regexp.MustCompile(`gl(?:pat|ptt|dt|rtr?|cbt|soat|oas|ft|imt|agent|ffct|wt)-[A-Za-z0-9_.=-]{8,}`), Mask,
@@ -51,24 +51,26 @@ var (
 		},
 		{ // --password hunter2
 			[]string{"--"},
-			regexp.MustCompile(`(?i)(--[a-z0-9-]*(?:` + secretWords + `)[a-z0-9-]*(?: +|=))(?:"[^"]*"|'[^']*'|[^\s"'-]\S*)`), "${1}" + Mask,
+			regexp.MustCompile(`(?i)(--[a-z0-9-]*(?:` + nameParts + `)[a-z0-9-]*(?: +|=))(?:"[^"]*"|'[^']*'|[^\s"'-]\S*)`), "${1}" + Mask,
 		},
 		{ // A line that is nothing but name and value: the value goes to its end, spaces and all.
 			nil,
-			regexp.MustCompile(`(?i)^(\s*(?:- +|export +|declare -x +|\+ +)*[A-Za-z0-9_.-]*(?:` + secretWords + `)[A-Za-z0-9_.-]*(?:=|: ?))[^\s{\[].*$`), "${1}" + Mask,
+			regexp.MustCompile(`(?i)^(\s*(?:- +|export +|declare -x +|\+ +)*[A-Za-z0-9_.-]*(?:` + nameParts + `)[A-Za-z0-9_.-]*(?:=|: ?))[^\s{\[].*$`), "${1}" + Mask,
 		},
 		{
 			nil,
-			regexp.MustCompile(`(?i)([A-Za-z0-9_.-]*(?:` + secretWords + `)[A-Za-z0-9_.-]*\\*["']?\s*(?:=>?|:)\s*)(?:\\+"[^"\\]*\\+"|\\*"(?:[^"\\]|\\.)*"?|\\*'[^']*'?|[^\s,;&"'{}()\[\]]+)`),
+			regexp.MustCompile(`(?i)([A-Za-z0-9_.-]*(?:` + nameParts + `)[A-Za-z0-9_.-]*\\*["']?\s*(?:=>?|:)\s*)(?:\\+"[^"\\]*\\+"|\\*"(?:[^"\\]|\\.)*"?|\\*'[^']*'?|[^\s,;&"'{}()\[\]]+)`),
 			"${1}" + Mask,
 		},
 	}
 
-	// Hints of the two patterns with none of their own.
-	secretHints = []string{"passw", "passphrase", "pwd", "secret", "token", "key", "credential"}
-
-	secretName = regexp.MustCompile(`(?i)` + secretWords)
+	secretName = regexp.MustCompile(`(?i)` + nameParts)
 )
+
+// nameHints are the hints of the patterns with none of their own.
+func nameHints() []string {
+	return []string{"passw", "passphrase", "pwd", "secret", "token", "key", "credential"}
+}
 
 // patterns takes out what looks like a secret.
 func patterns(s string) string {
@@ -100,7 +102,7 @@ func line(s, lower string) string {
 	for _, p := range linePatterns {
 		hints := p.hints
 		if hints == nil {
-			hints = secretHints
+			hints = nameHints()
 		}
 		if containsAny(lower, hints) {
 			s = p.expr.ReplaceAllString(s, p.replace)
@@ -115,7 +117,7 @@ func hinted(lower string) bool {
 			return true
 		}
 	}
-	return containsAny(lower, secretHints)
+	return containsAny(lower, nameHints())
 }
 
 func containsAny(s string, words []string) bool {

@@ -8,7 +8,7 @@
 // addresses, and values whose name says that they are secret. Where a pattern is in doubt it takes
 // out too much rather than too little.
 //
-// Redact first and cut to length afterwards: half a secret is not recognised.
+// Redact first and cut to length afterwards: half a secret is not recognized.
 package redact
 
 import (

@@ -134,7 +134,7 @@ func FuzzRedact(f *testing.F) {
 		}
 		wrapped := base64.StdEncoding.EncodeToString([]byte(inside + canary + after))
 		got := r.String(before + " " + wrapped + " ")
-		for _, piece := range strings.Fields(got) {
+		for piece := range strings.FieldsSeq(got) {
 			raw, err := base64.StdEncoding.DecodeString(piece)
 			if err == nil && strings.Contains(string(raw), canary) {
 				t.Errorf("got %q, which decodes to the secret", got)
