@@ -32,7 +32,7 @@ type appOptions struct {
 	trigger  string
 	terminal *terminal.Terminal
 	policy   *ops.StaticPolicy // nil: from the configuration
-	fresh    bool
+	chats    map[string]chat.Platform // further platforms, for tests
 }
 
 // runner is a part that works in the background until ctx ends.
@@ -223,6 +223,9 @@ func (a *App) tick(ctx context.Context) error {
 
 // platforms builds the chat platforms and puts their routes on the public listener.
 func (a *App) platforms(_ *ops.Signer) error {
+	for name, p := range a.opt.chats {
+		a.chats[name] = p
+	}
 	if t := a.opt.terminal; t != nil {
 		t.Bind(a.commands)
 		a.chats[terminal.Name] = t
