@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
-	"regexp"
 	"slices"
 	"strings"
 )
@@ -210,9 +209,11 @@ func (c *call) createFrom(o order) *reply {
 
 // badVariable is what is wrong with the first bad variable (app/models/concerns/ci/has_variable.rb).
 func badVariable(vars []variable) string {
-	name := regexp.MustCompile(`^[a-zA-Z0-9_]+$`)
+	strange := func(r rune) bool {
+		return r != '_' && (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z')
+	}
 	for _, v := range vars {
-		if len(v.key) > 255 || !name.MatchString(v.key) {
+		if v.key == "" || len(v.key) > 255 || strings.ContainsFunc(v.key, strange) {
 			return "is invalid"
 		}
 	}
