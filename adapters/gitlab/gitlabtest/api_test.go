@@ -98,7 +98,8 @@ func TestPipelineListFilters(t *testing.T) {
 		}
 	}
 	a := w.want(200, "GET", "projects/42/pipelines?per_page=2", readToken, nil, nil)
-	if a.header.Get("X-Next-Page") != "2" || a.header.Get("X-Total") != "3" || !strings.Contains(a.header.Get("Link"), `page=2&per_page=2>; rel="next"`) {
+	if a.header.Get("X-Next-Page") != "2" || a.header.Get("X-Total") != "3" ||
+		!strings.Contains(a.header.Get("Link"), `page=2&per_page=2>; rel="next"`) {
 		t.Errorf("pagination: got %v", a.header)
 	}
 }

@@ -35,6 +35,7 @@ func (w *world) client(token string, options ...gitlab.ClientOptionFunc) *gitlab
 
 // must fails the test on an error.
 func must[T any](t *testing.T) func(v T, _ *gitlab.Response, err error) T {
+	t.Helper()
 	return func(v T, _ *gitlab.Response, err error) T {
 		t.Helper()
 		if err != nil {
@@ -49,7 +50,7 @@ func TestOfficialClientDrivesPipelines(t *testing.T) {
 	w := newWorld(t)
 	c := w.client(writeToken)
 	p := must[*gitlab.Pipeline](t)(w.client("").PipelineTriggers.RunPipelineTrigger(grovePath, &gitlab.RunPipelineTriggerOptions{
-		Ref: gitlab.Ptr("main"), Token: gitlab.Ptr(triggerToken),
+		Ref: new("main"), Token: new(triggerToken),
 		Variables: map[string]string{"INSTANCE_NAME": "demo", "DEPLOYMENT_REQUEST_ID": "5"},
 	}))
 	if p.ID != 9001 || p.Status != "created" || p.Source != "trigger" {
@@ -57,7 +58,7 @@ func TestOfficialClientDrivesPipelines(t *testing.T) {
 	}
 	w.pass(10 * time.Minute)
 	list := must[[]*gitlab.PipelineInfo](t)(c.Pipelines.ListProjectPipelines(42, &gitlab.ListProjectPipelinesOptions{
-		Source: gitlab.Ptr("trigger"), CreatedAfter: gitlab.Ptr(start().Add(-time.Minute)), OrderBy: gitlab.Ptr("id"),
+		Source: new("trigger"), CreatedAfter: new(start().Add(-time.Minute)), OrderBy: new("id"),
 	}))
 	if len(list) != 1 || list[0].ID != p.ID {
 		t.Errorf("list: got %d pipelines, want the one", len(list))
@@ -76,8 +77,8 @@ func TestOfficialClientDrivesPipelines(t *testing.T) {
 	w.pass(time.Second)
 	must[*gitlab.Pipeline](t)(c.Pipelines.RetryPipelineBuild(42, 9002))
 	plain := must[*gitlab.Pipeline](t)(c.Pipelines.CreatePipeline(43, &gitlab.CreatePipelineOptions{
-		Ref: gitlab.Ptr("main"), Inputs: gitlab.PipelineInputsOption{"ocim_key": gitlab.NewPipelineInputValue("abc")},
-		Variables: &[]*gitlab.PipelineVariableOptions{{Key: gitlab.Ptr("A"), Value: gitlab.Ptr("b")}},
+		Ref: new("main"), Inputs: gitlab.PipelineInputsOption{"ocim_key": gitlab.NewPipelineInputValue("abc")},
+		Variables: &[]*gitlab.PipelineVariableOptions{{Key: new("A"), Value: new("b")}},
 	}))
 	got := must[*gitlab.Pipeline](t)(c.Pipelines.GetPipeline(43, plain.ID))
 	if got.Name != "deploy [abc]" {
@@ -92,7 +93,7 @@ func TestOfficialClientDrivesJobs(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	c := w.client(writeToken)
-	p := must[*gitlab.Pipeline](t)(c.Pipelines.CreatePipeline(43, &gitlab.CreatePipelineOptions{Ref: gitlab.Ptr("main")}))
+	p := must[*gitlab.Pipeline](t)(c.Pipelines.CreatePipeline(43, &gitlab.CreatePipelineOptions{Ref: new("main")}))
 	w.pass(10 * time.Second)
 	jobs := must[[]*gitlab.Job](t)(c.Jobs.ListPipelineJobs(43, p.ID, nil))
 	if len(jobs) != 2 || jobs[0].Name != "release" || jobs[1].Status != "running" {
@@ -117,7 +118,7 @@ func TestOfficialClientDrivesJobs(t *testing.T) {
 	if st := must[*gitlab.Job](t)(c.Jobs.GetJob(43, jobs[0].ID)).Status; st != "success" {
 		t.Errorf("played job: got %s, want success", st)
 	}
-	all := must[[]*gitlab.Job](t)(c.Jobs.ListPipelineJobs(43, p.ID, &gitlab.ListJobsOptions{IncludeRetried: gitlab.Ptr(true)}))
+	all := must[[]*gitlab.Job](t)(c.Jobs.ListPipelineJobs(43, p.ID, &gitlab.ListJobsOptions{IncludeRetried: new(true)}))
 	if len(all) != 3 {
 		t.Errorf("jobs with retried ones: got %d, want 3", len(all))
 	}
@@ -137,18 +138,18 @@ func TestOfficialClientReadsTheRest(t *testing.T) {
 	if p := must[*gitlab.Project](t)(c.Projects.GetProject(grovePath, nil)); p.ID != 42 || p.DefaultBranch != "main" {
 		t.Errorf("project: got %d %s, want 42 main", p.ID, p.DefaultBranch)
 	}
-	tree := must[[]*gitlab.TreeNode](t)(c.Repositories.ListTree(42, &gitlab.ListTreeOptions{Path: gitlab.Ptr("instances")}))
+	tree := must[[]*gitlab.TreeNode](t)(c.Repositories.ListTree(42, &gitlab.ListTreeOptions{Path: new("instances")}))
 	if len(tree) != 2 || tree[0].Name != "campus" || tree[0].Type != "tree" {
 		t.Errorf("tree: got %d rows, want campus and demo", len(tree))
 	}
-	file := must[*gitlab.File](t)(c.RepositoryFiles.GetFile(42, "instances/demo/config.yml", &gitlab.GetFileOptions{Ref: gitlab.Ptr("main")}))
+	file := must[*gitlab.File](t)(c.RepositoryFiles.GetFile(42, "instances/demo/config.yml", &gitlab.GetFileOptions{Ref: new("main")}))
 	if file.LastCommitID == "" || file.FileName != "config.yml" {
 		t.Errorf("file: got %+v", file)
 	}
 	if raw := must[[]byte](t)(c.RepositoryFiles.GetRawFile(42, "instances/demo/config.yml", nil)); !strings.Contains(string(raw), "LMS_HOST") {
 		t.Errorf("raw file: got %q", raw)
 	}
-	commits := must[[]*gitlab.Commit](t)(c.Commits.ListCommits(42, &gitlab.ListCommitsOptions{Path: gitlab.Ptr("instances/demo")}))
+	commits := must[[]*gitlab.Commit](t)(c.Commits.ListCommits(42, &gitlab.ListCommitsOptions{Path: new("instances/demo")}))
 	if len(commits) != 3 {
 		t.Errorf("commits below instances/demo: got %d, want the merge, its branch and the root", len(commits))
 	}
@@ -156,13 +157,13 @@ func TestOfficialClientReadsTheRest(t *testing.T) {
 		t.Errorf("commit: got no last pipeline 9002")
 	}
 	mrs := must[[]*gitlab.BasicMergeRequest](t)(c.MergeRequests.ListProjectMergeRequests(42, &gitlab.ListProjectMergeRequestsOptions{
-		SourceBranch: gitlab.Ptr("deployment/demo/1"),
+		SourceBranch: new("deployment/demo/1"),
 	}))
 	if len(mrs) != 1 || mrs[0].State != "merged" {
 		t.Errorf("merge requests: got %d, want one that is merged", len(mrs))
 	}
 	hook := must[*gitlab.ProjectHook](t)(admin.Projects.AddProjectHook(42, &gitlab.AddProjectHookOptions{
-		URL: gitlab.Ptr("http://127.0.0.1:9/hook"), Token: gitlab.Ptr("t"), PipelineEvents: gitlab.Ptr(true),
+		URL: new("http://127.0.0.1:9/hook"), Token: new("t"), PipelineEvents: new(true),
 	}))
 	hooks := must[[]*gitlab.ProjectHook](t)(admin.Projects.ListProjectHooks(42, nil))
 	if len(hooks) != 1 || hooks[0].ID != hook.ID || !hook.TokenPresent || hook.SigningTokenPresent || hook.AlertStatus != "executable" {
@@ -178,9 +179,9 @@ func TestOfficialClientReadsTheRest(t *testing.T) {
 		t.Errorf("version: got %s", v.Version)
 	}
 	x := must[*gitlab.Commit](t)(c.Commits.CreateCommit(42, &gitlab.CreateCommitOptions{
-		Branch: gitlab.Ptr("main"), CommitMessage: gitlab.Ptr("[AutoDeploy][Update] demo|9"),
+		Branch: new("main"), CommitMessage: new("[AutoDeploy][Update] demo|9"),
 		Actions: []*gitlab.CommitActionOptions{{
-			Action: gitlab.Ptr(gitlab.FileUpdate), FilePath: gitlab.Ptr("cluster.yml"), Content: gitlab.Ptr("a: b\n"),
+			Action: gitlab.Ptr(gitlab.FileUpdate), FilePath: new("cluster.yml"), Content: new("a: b\n"),
 		}},
 	}))
 	if x.LastPipeline == nil || x.LastPipeline.Source != "push" {
@@ -242,7 +243,7 @@ func TestOfficialClientRepeatsAPostUnlessTold(t *testing.T) {
 			w := newWorld(t)
 			w.Inject(gitlabtest.Fault{Route: "trigger", Do: tt.do})
 			_, _, err := w.client("", tt.client...).PipelineTriggers.RunPipelineTrigger(42, &gitlab.RunPipelineTriggerOptions{
-				Ref: gitlab.Ptr("main"), Token: gitlab.Ptr(triggerToken),
+				Ref: new("main"), Token: new(triggerToken),
 			}, tt.request...)
 			if err == nil {
 				t.Error("got no error, want one")
@@ -262,7 +263,7 @@ func TestOfficialClientThrowsTheBodyOfA404Away(t *testing.T) {
 		t.Errorf("unknown pipeline: got %v, want ErrNotFound", err)
 	}
 	_, _, bad := w.client("").PipelineTriggers.RunPipelineTrigger(42, &gitlab.RunPipelineTriggerOptions{
-		Ref: gitlab.Ptr("main"), Token: gitlab.Ptr("wrong"),
+		Ref: new("main"), Token: new("wrong"),
 	})
 	if !errors.Is(bad, gitlab.ErrNotFound) || bad.Error() != err.Error() {
 		t.Errorf("wrong trigger token: got %v, want the same as %v", bad, err)
@@ -273,7 +274,7 @@ func TestOfficialClientKeepsTheBodyOfOtherErrors(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	_, _, err := w.client("").PipelineTriggers.RunPipelineTrigger(42, &gitlab.RunPipelineTriggerOptions{
-		Ref: gitlab.Ptr("nowhere"), Token: gitlab.Ptr(triggerToken),
+		Ref: new("nowhere"), Token: new(triggerToken),
 	})
 	var e *gitlab.ErrorResponse
 	if !errors.As(err, &e) || string(e.Body) != `{"message":{"base":["Reference not found"]}}` {
@@ -292,7 +293,7 @@ func TestOfficialClientSendsItsOwnTokenWithATrigger(t *testing.T) {
 	for token, want := range map[string]string{"": "", readToken: readToken} {
 		w := newWorld(t)
 		_, _, err := w.client(token, gitlab.WithBaseURL(s.URL)).PipelineTriggers.RunPipelineTrigger(42,
-			&gitlab.RunPipelineTriggerOptions{Ref: gitlab.Ptr("main"), Token: gitlab.Ptr(triggerToken)})
+			&gitlab.RunPipelineTriggerOptions{Ref: new("main"), Token: new(triggerToken)})
 		if err == nil {
 			t.Error("got no error, want one")
 		}

@@ -98,7 +98,6 @@ type delivery struct {
 	pipeline int64
 	build    func() any
 	early    []byte
-	test     bool
 }
 
 // AddHook adds a webhook to a project and returns its id.

@@ -471,9 +471,9 @@ func (s *Server) unskip(p *pipeline, stage int) {
 
 // asOf is the pipeline's state as it was at an instant; ok is false before its creation.
 func (p *pipeline) asOf(t time.Time) (m moment, ok bool) {
-	for i := len(p.history) - 1; i >= 0; i-- {
-		if !p.history[i].from.After(t) {
-			return p.history[i], true
+	for _, v := range slices.Backward(p.history) {
+		if !v.from.After(t) {
+			return v, true
 		}
 	}
 	return moment{}, false

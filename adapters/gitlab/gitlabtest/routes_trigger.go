@@ -9,16 +9,16 @@ import (
 	"strings"
 )
 
-// sentences of GitLab; the comment names where they stand.
+// Sentences of GitLab; the comments name where they stand.
 const (
-	// lib/gitlab/ci/pipeline/chain/validate/repository.rb
+	// lib/gitlab/ci/pipeline/chain/validate/repository.rb.
 	noReference = "Reference not found"
-	// lib/gitlab/ci/pipeline/chain/build/associations.rb, gitlab-org/gitlab issue 557381
+	// lib/gitlab/ci/pipeline/chain/build/associations.rb, gitlab-org/gitlab issue 557381.
 	noVariables = "Insufficient permissions to set pipeline variables"
-	// lib/gitlab/ci/pipeline/chain/populate.rb
+	// lib/gitlab/ci/pipeline/chain/populate.rb.
 	noJobs = "Pipeline will not run for the selected trigger. The rules configuration prevented any jobs " +
 		"from being added to the pipeline."
-	// lib/api/ci/triggers.rb
+	// lib/api/ci/triggers.rb.
 	stringsOnly = "variables needs to be a map of key-valued strings"
 )
 

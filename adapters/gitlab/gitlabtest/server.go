@@ -132,7 +132,7 @@ func New(opts Options) *Server {
 		routes:    newRoutes(),
 		wake:      make(chan struct{}),
 		at:        opts.Clock.Now(),
-		rng:       rand.New(rand.NewPCG(uint64(opts.Seed), 0x9e3779b97f4a7c15)), //nolint:gosec // repeatable on purpose
+		rng:       rand.New(rand.NewPCG(uint64(opts.Seed), 0x9e3779b97f4a7c15)),
 		ids:       counters{pipeline: opts.FirstPipeline - 1, job: 70000, user: 10, commit: 0},
 		users:     map[string]*user{},
 		tokens:    map[string]*token{},

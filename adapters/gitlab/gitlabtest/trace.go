@@ -38,13 +38,13 @@ func (s *Server) trace(j *job) string {
 	for _, line := range lines[:shown] {
 		b.WriteString(line)
 	}
-	switch {
-	case j.status == stSuccess:
+	switch j.status {
+	case stSuccess:
 		fmt.Fprintf(&b, "section_end:%d:step_script\r\x1b[0K\x1b[32;1mJob succeeded\x1b[0;m\n", j.finished.Unix())
-	case j.status == stCanceled:
+	case stCanceled:
 		fmt.Fprintf(&b, "section_end:%d:step_script\r\x1b[0K\x1b[0KCleaning up project directory and file based variables\x1b[0;m\n"+
 			"\x1b[31;1mERROR: Job failed: canceled\x1b[0;m\n", j.finished.Unix())
-	case j.status == stFailed:
+	case stFailed:
 		fmt.Fprintf(&b, "section_end:%d:step_script\r\x1b[0K\x1b[31;1mERROR: Job failed: %s\x1b[0;m\n",
 			j.finished.Unix(), failureWords(j.reason))
 	}
