@@ -53,19 +53,22 @@ func TestStatusFollowsTheJobs(t *testing.T) {
 		{
 			"tolerated failure",
 			[]gitlabtest.Stage{one("a", tolerated), one("b", minute("b"))},
-			"success", "passed with warnings", []string{"failed", "success"},
+			"success", "passed with warnings",
+			[]string{"failed", "success"},
 		},
 		{"optional manual job", []gitlabtest.Stage{one("a", optional), one("b", minute("b"))}, "success", "passed", []string{"manual", "success"}},
 		{"failure stops the rest", []gitlabtest.Stage{one("a", broken), one("b", minute("b"))}, "failed", "failed", []string{"failed", "skipped"}},
 		{
 			"a child that is waited for",
 			[]gitlabtest.Stage{one("a", gitlabtest.Job{Name: "child", Child: child})},
-			"failed", "failed", []string{"failed"},
+			"failed", "failed",
+			[]string{"failed"},
 		},
 		{
 			"a child that is let go",
 			[]gitlabtest.Stage{one("a", gitlabtest.Job{Name: "child", Child: child, Detached: true})},
-			"success", "passed", []string{"success"},
+			"success", "passed",
+			[]string{"success"},
 		},
 	}
 	for _, tt := range tests {
