@@ -74,7 +74,8 @@ func minimum(need access) Role {
 	}
 }
 
-// oauthError is an error in the shape of lib/api/api_guard.rb.
+// oauthError is an error in the shape of lib/api/api_guard.rb. The shape is settled, the sentences are a
+// guess: do not match on them.
 func oauthError(status int, code, description string) *reply {
 	return &reply{status: status, body: map[string]any{"error": code, "error_description": description}}
 }

@@ -221,7 +221,7 @@ func badVariable(vars []variable) string {
 }
 
 // configProblem is why the configuration does not make a pipeline, or empty. It fills in the
-// defaults of inputs. The sentences about inputs are GitLab's as documented for older versions.
+// defaults of inputs. The sentences about inputs are a guess: do not match on them.
 func (c *call) configProblem(r *request) string {
 	p := r.project
 	if p.ConfigError != "" {
