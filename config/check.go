@@ -87,7 +87,7 @@ func (b *builder) build(f *File) *Config {
 func (b *builder) listen(l Listen) {
 	b.address(l.Public, "listen.public")
 	ok := b.address(l.Admin, "listen.admin")
-	if ok && l.Public == l.Admin {
+	if ok && l.Public == l.Admin && !strings.HasSuffix(l.Admin, ":0") { // port 0: the system picks two
 		b.d.report("listen.admin", "is the same address as listen.public")
 	}
 	if host, _, err := net.SplitHostPort(l.Admin); err == nil && ok && !l.AdminAnywhere && !loopback(host) {

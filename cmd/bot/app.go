@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -18,6 +17,7 @@ import (
 	"ocim/commands"
 	"ocim/config"
 	"ocim/internal/clock"
+	"ocim/internal/redact"
 	"ocim/notifier"
 	"ocim/ops"
 	"ocim/store"
@@ -142,7 +142,7 @@ func (a *App) hooks() error {
 	h, err := gitlab.NewHooks(gitlab.HooksConfig{
 		Hosts: hookHosts(a.cfg), Projects: gitlabProjects(a.cfg), MaxBody: a.cfg.Limits.GitLabBody, Clock: a.opt.clock, Logger: a.opt.log,
 		Sink: func(ctx context.Context, h gitlab.Hint) error {
-			return a.store.MarkHook(ctx, store.Hint{Project: h.Project, PipelineID: h.PipelineID, ParentID: h.ParentID, Number: h.Number, Key: h.Key})
+			return a.mark(ctx, h)
 		},
 	})
 	if errors.Is(err, gitlab.ErrNoHookSecret) {
@@ -234,6 +234,35 @@ func (a *App) platforms(_ *ops.Signer) error {
 }
 
 func redactor(cfg *config.Config) func(string) string {
-	_ = slices.Clone(cfg.Secrets())
-	return func(s string) string { return s }
+	return redact.New(cfg.Secrets()...).String
+}
+
+func (a *App) mark(ctx context.Context, h gitlab.Hint) error {
+	var ids []string
+	err := a.store.View(ctx, func(r ops.Reader) error {
+		for _, f := range []ops.Filter{{Pipeline: ops.PipelineRef{Project: h.Project, ID: h.PipelineID}}, {Number: h.Number}, {Key: h.Key}} {
+			if f == (ops.Filter{}) {
+				continue
+			}
+			found, err := r.Operations(ctx, f)
+			if err != nil {
+				return err
+			}
+			for _, op := range found {
+				ids = append(ids, op.ID)
+			}
+		}
+		return nil
+	})
+	if err != nil || len(ids) == 0 {
+		return err
+	}
+	return a.store.Update(ctx, func(tx ops.Tx) error {
+		for _, id := range ids {
+			if err := tx.Wake(ctx, ops.JobAdvance, id, a.opt.clock.Now()); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
