@@ -125,6 +125,12 @@ func (s *Store) connect(ctx context.Context, path string, old bool, steps fs.FS)
 		return err
 	}
 	s.writer = newWriter(s, wc)
+	if _, err := wc.one([]any{new(int)}, `PRAGMA wal_autocheckpoint = 4000`); err != nil {
+		return err
+	}
+	if _, err := wc.exec(`PRAGMA temp_store = MEMORY`); err != nil {
+		return err
+	}
 	now := micros(s.clock.Now())
 	if _, err := wc.exec(`UPDATE wakeups SET leased_until = 0, due_at = $1 WHERE leased_until > 0`, now); err != nil {
 		return err
@@ -275,7 +281,7 @@ func (s *Store) Prune(ctx context.Context) error {
 	for {
 		var n int64
 		err := s.writer.do(ctx, func(t *tx) (err error) {
-			n, err = t.c.exec(`DELETE FROM seen WHERE key IN (SELECT key FROM seen WHERE at < $1 LIMIT 500)`, before)
+			n, err = t.exec(`DELETE FROM seen WHERE key IN (SELECT key FROM seen WHERE at < $1 LIMIT 500)`, before)
 			return err
 		})
 		if err != nil || n == 0 {

@@ -1,12 +1,16 @@
 -- The SQL here and in package store keeps to what SQLite and PostgreSQL read alike: text ids,
 -- BIGINT microseconds since 1970 in UTC with 0 for "not yet", TEXT for JSON, no clock of the
 -- database. Stages and jobs have no table: they are read from GitLab when somebody asks.
+--
+-- Ids and keys are random, and each index on one of them costs every new operation a page of its
+-- own. So rows that belong to an operation name it by nr, which grows, and stand side by side.
 
 -- +goose Up
 
 -- What was asked, by whom, and which run is the current one.
 CREATE TABLE operations (
-    id              TEXT    PRIMARY KEY,
+    nr              INTEGER PRIMARY KEY,
+    id              TEXT    NOT NULL UNIQUE,
     request_key     TEXT    NOT NULL UNIQUE,
     actor_platform  TEXT    NOT NULL,
     actor_workspace TEXT    NOT NULL,
@@ -36,7 +40,7 @@ CREATE INDEX operations_by_target ON operations (instance, cluster, created_at);
 -- How each run went. Earlier runs stay, so that their keys and numbers are never used again and
 -- a late webhook still finds its operation. The target is repeated for the index of durations.
 CREATE TABLE runs (
-    operation        TEXT    NOT NULL REFERENCES operations (id),
+    op               BIGINT  NOT NULL REFERENCES operations (nr),
     run              BIGINT  NOT NULL,
     action           TEXT    NOT NULL,
     cluster          TEXT    NOT NULL,
@@ -67,7 +71,7 @@ CREATE TABLE runs (
     run_at           BIGINT  NOT NULL,
     started_at       BIGINT  NOT NULL,
     finished_at      BIGINT  NOT NULL,
-    PRIMARY KEY (operation, run)
+    PRIMARY KEY (op, run)
 );
 
 CREATE INDEX runs_by_cluster ON runs (cluster, action, finished_at) WHERE state = 'succeeded';
@@ -75,7 +79,7 @@ CREATE INDEX runs_by_target ON runs (cluster, action, instance, finished_at) WHE
 
 -- The pipelines of an operation as they were last seen; jobs is a summary for the card.
 CREATE TABLE pipelines (
-    operation     TEXT    NOT NULL REFERENCES operations (id),
+    op            BIGINT  NOT NULL REFERENCES operations (nr),
     project       TEXT    NOT NULL,
     pipeline_id   BIGINT  NOT NULL,
     run           BIGINT  NOT NULL,
@@ -95,14 +99,14 @@ CREATE TABLE pipelines (
     finished_at   BIGINT  NOT NULL,
     yaml_errors   TEXT    NOT NULL,
     jobs          TEXT    NOT NULL,
-    PRIMARY KEY (operation, project, pipeline_id)
+    PRIMARY KEY (op, project, pipeline_id)
 );
 
 CREATE INDEX pipelines_by_id ON pipelines (pipeline_id, project);
 
 -- What happened to each operation, written in the transaction of the change.
 CREATE TABLE events (
-    operation       TEXT   NOT NULL REFERENCES operations (id),
+    op              BIGINT NOT NULL REFERENCES operations (nr),
     seq             BIGINT NOT NULL,
     run             BIGINT NOT NULL,
     kind            TEXT   NOT NULL,
@@ -113,12 +117,12 @@ CREATE TABLE events (
     actor_workspace TEXT   NOT NULL,
     actor_user      TEXT   NOT NULL,
     at              BIGINT NOT NULL,
-    PRIMARY KEY (operation, seq)
+    PRIMARY KEY (op, seq)
 );
 
 -- The messages that chat owes, in the order in which they are owed.
 CREATE TABLE deliveries (
-    operation    TEXT    NOT NULL REFERENCES operations (id),
+    op           BIGINT  NOT NULL REFERENCES operations (nr),
     run          BIGINT  NOT NULL,
     kind         TEXT    NOT NULL,
     seq          BIGINT  NOT NULL,
@@ -135,10 +139,10 @@ CREATE TABLE deliveries (
     attempts     BIGINT  NOT NULL,
     snapshot     TEXT    NOT NULL,
     version      BIGINT  NOT NULL,
-    PRIMARY KEY (operation, run, kind)
+    PRIMARY KEY (op, run, kind)
 );
 
-CREATE INDEX deliveries_open ON deliveries (operation) WHERE NOT done;
+CREATE INDEX deliveries_open ON deliveries (op) WHERE NOT done;
 
 -- Keys of clicks and commands that must act once; kept for a day.
 CREATE TABLE seen (
@@ -165,7 +169,7 @@ CREATE TABLE wakeups (
     seq          BIGINT NOT NULL,
     leased_until BIGINT NOT NULL,
     attempts     BIGINT NOT NULL,
-    PRIMARY KEY (kind, id)
+    PRIMARY KEY (id, kind)
 );
 
 CREATE INDEX wakeups_by_time ON wakeups (kind, (CASE WHEN leased_until > 0 THEN leased_until ELSE due_at END));
