@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"runtime"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -64,6 +66,18 @@ func cpu() time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
+// writes is how many write calls the process has made: unlike times, the same on a busy machine.
+func writes(b *testing.B) (n int64) {
+	b.Helper()
+	text, err := os.ReadFile("/proc/self/io")
+	if err != nil {
+		return 0
+	}
+	_, after, _ := strings.Cut(string(text), "syscw: ")
+	_, _ = fmt.Sscan(after, &n)
+	return n
+}
+
 // parallel runs f from n goroutines and reports the CPU time of each call.
 func parallel(b *testing.B, n int, f func(i int64) error) {
 	b.Helper()
@@ -71,7 +85,7 @@ func parallel(b *testing.B, n int, f func(i int64) error) {
 	b.SetParallelism(max(1, n/runtime.GOMAXPROCS(0)))
 	b.ReportAllocs()
 	b.ResetTimer()
-	from := cpu()
+	from, wrote := cpu(), writes(b)
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
 			if err := f(next.Add(1)); err != nil {
@@ -81,6 +95,7 @@ func parallel(b *testing.B, n int, f func(i int64) error) {
 		}
 	})
 	b.ReportMetric(float64((cpu()-from).Microseconds())/float64(b.N), "cpu-µs/op")
+	b.ReportMetric(float64(writes(b)-wrote)/float64(b.N), "writes/op")
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "op/s")
 }
 

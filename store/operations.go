@@ -144,7 +144,7 @@ func filterQuery(f ops.Filter) (string, []any) {
 		f.Limit = 50
 	}
 	args = append(args, int64(f.Limit))
-	return query + " ORDER BY o.created_at DESC, o.id DESC LIMIT $" + strconv.Itoa(len(args)), args
+	return query + " ORDER BY o.nr DESC LIMIT $" + strconv.Itoa(len(args)), args
 }
 
 // Durations implements [ops.Reader].

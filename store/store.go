@@ -240,13 +240,31 @@ func (s *Store) View(ctx context.Context, f func(ops.Reader) error) error {
 	return s.view(ctx, func(r *reader) error { return f(r) })
 }
 
-func (s *Store) view(ctx context.Context, f func(*reader) error) (err error) {
-	var c *conn
+func (s *Store) view(ctx context.Context, f func(*reader) error) error {
+	return s.borrow(ctx, func(c *conn) (err error) {
+		r := &reader{c}
+		defer func() {
+			r.c, c.err = nil, nil
+			if _, end := c.exec("ROLLBACK"); err == nil {
+				err = end
+			}
+		}()
+		if _, err := c.exec("BEGIN"); err != nil {
+			return err
+		}
+		return f(r)
+	})
+}
+
+// borrow lends f a connection for reading, outside of any transaction: each query sees what is
+// committed when it runs.
+func (s *Store) borrow(ctx context.Context, f func(*conn) error) error {
 	select {
 	case <-s.over:
 		return unavailable(errClosed)
 	default:
 	}
+	var c *conn
 	select {
 	case c = <-s.pool:
 	case <-s.over:
@@ -254,21 +272,11 @@ func (s *Store) view(ctx context.Context, f func(*reader) error) (err error) {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	r := &reader{c}
 	defer func() {
-		r.c = nil
-		c.err = nil
-		_, end := c.exec("ROLLBACK")
 		c.err = nil
 		s.pool <- c
-		if err == nil {
-			err = end
-		}
 	}()
-	if _, err := c.exec("BEGIN"); err != nil {
-		return err
-	}
-	return f(r)
+	return f(c)
 }
 
 // day is how long a request's key is remembered: longer than any platform repeats a request, and

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -121,6 +122,8 @@ func (w *writer) run() {
 	defer close(w.over)
 	for range w.bell {
 		for {
+			// Those that the last commit has answered may have the next update at hand.
+			runtime.Gosched()
 			us, last := w.take()
 			if last {
 				return
