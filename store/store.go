@@ -15,6 +15,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	_ "github.com/mattn/go-sqlite3" // the driver "sqlite3"
@@ -49,6 +50,8 @@ type Store struct {
 	pool   chan *conn    // free connections for reading
 	over   chan struct{} // closed by Close
 	bells  bells
+	once   sync.Once
+	closed error // what Close returned
 }
 
 var _ ops.Store = (*Store)(nil)
@@ -190,11 +193,21 @@ func check(ctx context.Context, db *sql.DB) error {
 func (s *Store) Fresh() bool { return s.fresh }
 
 // Close waits for the updates that have been handed in and for running reads, at most until ctx
-// ends, and releases the file. It must be called once; whatever is asked of the store later fails.
+// ends, and releases the file. Whatever is asked of the store later fails; a second Close returns
+// what the first did.
 func (s *Store) Close(ctx context.Context) error {
+	s.once.Do(func() {
+		if err := s.close(ctx); err != nil {
+			s.closed = fmt.Errorf("close store: %w", err)
+		}
+	})
+	return s.closed
+}
+
+func (s *Store) close(ctx context.Context) error {
 	close(s.over)
 	if err := s.writer.close(ctx); err != nil {
-		return fmt.Errorf("close store: %w", err)
+		return err
 	}
 	idle := make([]*conn, 0, readers)
 	for range readers {
@@ -202,16 +215,13 @@ func (s *Store) Close(ctx context.Context) error {
 		case c := <-s.pool:
 			idle = append(idle, c)
 		case <-ctx.Done():
-			return fmt.Errorf("close store: a read is under way: %w", ctx.Err())
+			return fmt.Errorf("a read is under way: %w", ctx.Err())
 		}
 	}
 	for _, c := range idle {
 		s.pool <- c
 	}
-	if err := s.release(); err != nil {
-		return fmt.Errorf("close store: %w", err)
-	}
-	return nil
+	return s.release()
 }
 
 func (s *Store) release() error {
