@@ -44,9 +44,6 @@ type fullUserEntity struct {
 	Organization string  `json:"organization"`
 	JobTitle     string  `json:"job_title"`
 	Pronouns     *string `json:"pronouns"`
-	Bot          bool    `json:"bot"`
-	Followers    int     `json:"followers"`
-	Following    int     `json:"following"`
 }
 
 type pipelineEntity struct {
@@ -197,7 +194,7 @@ func (s *Server) userEntity(u *user) userEntity {
 }
 
 func (s *Server) fullUserEntity(u *user) fullUserEntity {
-	return fullUserEntity{userEntity: s.userEntity(u), CreatedAt: stamp(firstDay()), Bot: true}
+	return fullUserEntity{userEntity: s.userEntity(u), CreatedAt: stamp(firstDay())}
 }
 
 // firstDay is when everything older than the simulation was made.

@@ -77,8 +77,8 @@ func TestHangAndDelay(t *testing.T) {
 	}
 	go call()
 	ctx := within(t)
-	for slow.Hits() == 0 && ctx.Err() == nil {
-		w.Tick()
+	if err := w.Until(ctx, func() bool { return slow.Hits() > 0 }); err != nil {
+		t.Fatal(err)
 	}
 	if n := w.Created(); n != 0 {
 		t.Errorf("pipelines while the request hangs: got %d, want 0", n)

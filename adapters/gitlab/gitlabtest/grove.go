@@ -210,7 +210,7 @@ func (s *Server) merge(mr *mergeRequest) {
 // MergeRequests returns the open and merged merge requests of a project as branch name to state.
 func (s *Server) MergeRequests(projectID int64) map[string]string {
 	states := map[string]string{}
-	s.do(func() {
+	s.see(func() {
 		if p := s.projects[projectID]; p != nil {
 			for _, mr := range p.requests {
 				states[mr.source] = mr.state

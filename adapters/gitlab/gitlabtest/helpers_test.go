@@ -86,6 +86,12 @@ type answer struct {
 // try makes a request; body is sent as JSON unless it is a string, which is sent as a form.
 func (w *world) try(method, path, token string, body any) (answer, error) {
 	w.t.Helper()
+	return w.tryWith(method, path, token, body, [2]string{})
+}
+
+// tryWith is try with one more header.
+func (w *world) tryWith(method, path, token string, body any, header [2]string) (answer, error) {
+	w.t.Helper()
 	var r io.Reader
 	kind := "application/json"
 	switch b := body.(type) {
@@ -105,6 +111,9 @@ func (w *world) try(method, path, token string, body any) (answer, error) {
 	}
 	if r != nil {
 		req.Header.Set("Content-Type", kind)
+	}
+	if header[0] != "" {
+		req.Header.Set(header[0], header[1])
 	}
 	if token != "" {
 		req.Header.Set("PRIVATE-TOKEN", token)

@@ -368,16 +368,15 @@ func (s *Server) BuildHook(hookID, pipelineID int64) (http.Header, []byte, error
 	var header http.Header
 	var body []byte
 	err := s.withPipeline(pipelineID, func(p *pipeline) error {
-		for _, h := range p.project.hooks {
-			if h.id == hookID {
-				header, body = s.wire(&delivery{
-					project: p.project, hook: h, event: "Pipeline Hook", key: s.uuid(), pipeline: p.id,
-					build: func() any { return s.pipelinePayload(p) },
-				})
-				return nil
-			}
+		i := slices.IndexFunc(p.project.hooks, func(h *hook) bool { return h.id == hookID })
+		if i < 0 {
+			return fmt.Errorf("hook %d: %w", hookID, ErrNotFound)
 		}
-		return fmt.Errorf("hook %d: %w", hookID, ErrNotFound)
+		header, body = s.wire(&delivery{
+			project: p.project, hook: p.project.hooks[i], event: "Pipeline Hook", key: s.uuid(), pipeline: p.id,
+			build: func() any { return s.pipelinePayload(p) },
+		})
+		return nil
 	})
 	return header, body, err
 }

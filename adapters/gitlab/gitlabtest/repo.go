@@ -178,3 +178,12 @@ func (s *Server) SetFile(projectID int64, path string, content *string) {
 			map[string]*string{path: content})
 	})
 }
+
+// AddBranch makes a branch, or a tag, at the head of the default branch.
+func (s *Server) AddBranch(projectID int64, name string) {
+	s.do(func() {
+		if p := s.projects[projectID]; p != nil {
+			p.repo.branches[name] = p.repo.branches[p.DefaultBranch]
+		}
+	})
+}

@@ -211,6 +211,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	e.Time = s.at
 	s.ledger.add(e)
 	hits := s.strike(r, rt)
+	s.rouse()
 	s.mu.Unlock()
 
 	if !s.before(w, r, e, hits) {

@@ -63,7 +63,7 @@ type Server struct {
 	routes []route
 
 	mu        sync.Mutex
-	wake      chan struct{} // closed and replaced whenever something new may be due
+	wake      chan struct{} // closed and replaced whenever something has changed
 	at        time.Time     // the simulated instant
 	baseURL   string
 	rng       *rand.Rand
@@ -211,7 +211,17 @@ func (s *Server) do(f func()) {
 	s.rouse()
 }
 
-// rouse wakes the loop of Run. The caller holds mu.
+// see runs f, which only reads, on the present state of the world.
+func (s *Server) see(f func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.advance() {
+		s.rouse()
+	}
+	f()
+}
+
+// rouse wakes the loop of Run and whoever waits in Until. The caller holds mu.
 func (s *Server) rouse() {
 	close(s.wake)
 	s.wake = make(chan struct{})

@@ -47,8 +47,9 @@ func (s *Server) after(d time.Duration, f func()) {
 }
 
 // advance lets everything happen that is due by the clock, each thing at its own instant, so that
-// a clock that jumps an hour leaves the same history as one that ticks. The caller holds mu.
-func (s *Server) advance() {
+// a clock that jumps an hour leaves the same history as one that ticks. It says whether anything
+// happened. The caller holds mu.
+func (s *Server) advance() (happened bool) {
 	now := s.clock.Now()
 	for len(s.agenda) > 0 && !s.agenda[0].at.After(now) {
 		e := heap.Pop(&s.agenda).(event)
@@ -56,15 +57,35 @@ func (s *Server) advance() {
 			s.at = e.at
 		}
 		e.run()
+		happened = true
 	}
 	if now.After(s.at) {
 		s.at = now
 	}
+	return happened
 }
 
 // Tick brings the simulated world up to the clock's present instant. Requests do so by themselves;
 // a test calls it to see the effects of time without a request.
 func (s *Server) Tick() { s.do(func() {}) }
+
+// Until waits until cond holds, or ctx ends, and returns ctx's error then. cond is called again after
+// every request and every other event; it may call any method that only reads.
+func (s *Server) Until(ctx context.Context, cond func() bool) error {
+	for {
+		s.mu.Lock()
+		wake := s.wake
+		s.mu.Unlock()
+		if cond() {
+			return nil
+		}
+		select {
+		case <-wake:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
 
 // Run advances pipelines and delivers webhooks as time passes, until ctx ends; it returns after
 // every delivery under way has ended. One Run at a time.
@@ -74,7 +95,9 @@ func (s *Server) Run(ctx context.Context) {
 	defer busy.Wait()
 	for ctx.Err() == nil {
 		s.mu.Lock()
-		s.advance()
+		if s.advance() {
+			s.rouse()
+		}
 		due, wait := s.dueHooks()
 		wake := s.wake
 		if len(s.agenda) > 0 {

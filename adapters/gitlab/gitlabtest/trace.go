@@ -161,9 +161,11 @@ func failingMigration(instance string) string {
 // Trace returns a job's log as the API would show it now.
 func (s *Server) Trace(jobID int64) (string, error) {
 	var log string
-	err := s.withJob(jobID, func(j *job) error {
-		log = s.trace(j)
-		return nil
+	err := fmt.Errorf("job %d: %w", jobID, ErrNotFound)
+	s.see(func() {
+		if j := s.jobs[jobID]; j != nil {
+			log, err = s.trace(j), nil
+		}
 	})
 	return log, err
 }
