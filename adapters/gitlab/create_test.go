@@ -2,6 +2,7 @@ package gitlab_test
 
 import (
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -233,9 +234,10 @@ func TestF07_UnreachableGitLabSurelyGotNothing(t *testing.T) {
 	srv := httptest.NewServer(http.NotFoundHandler())
 	gone := srv.URL
 	srv.Close()
-	tls := httptest.NewTLSServer(http.NotFoundHandler())
+	tls := httptest.NewUnstartedServer(http.NotFoundHandler())
+	tls.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
+	tls.StartTLS()
 	t.Cleanup(tls.Close)
-	tls.Config.ErrorLog = nil
 	for name, base := range map[string]string{
 		"connection refused": gone, "unknown name": "http://gitlab.invalid", "untrusted certificate": tls.URL,
 	} {
