@@ -1,6 +1,7 @@
 package gitlab_test
 
 import (
+	"bytes"
 	"compress/gzip"
 	"context"
 	"errors"
@@ -149,6 +150,13 @@ func TestT18_AnswersOfAnySizeAreCapped(t *testing.T) {
 			}
 		}
 	}
+	var bomb bytes.Buffer
+	z := gzip.NewWriter(&bomb)
+	_, _ = io.WriteString(z, `{"name":"`)
+	for range 256 { // 16 MiB unpacked
+		_, _ = z.Write(chunk)
+	}
+	_ = z.Close()
 	answers := map[string]http.HandlerFunc{
 		"object":       func(w http.ResponseWriter, _ *http.Request) { endless(w, `{"name":"`) },
 		"list":         func(w http.ResponseWriter, _ *http.Request) { endless(w, `[{"name":"`) },
@@ -163,14 +171,7 @@ func TestT18_AnswersOfAnySizeAreCapped(t *testing.T) {
 		},
 		"bomb": func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Encoding", "gzip")
-			z := gzip.NewWriter(w)
-			_, _ = io.WriteString(z, `{"name":"`)
-			for range 64 { // 4 MiB unpacked
-				if _, err := z.Write(chunk); err != nil {
-					return
-				}
-			}
-			_ = z.Close()
+			_, _ = w.Write(bomb.Bytes())
 		},
 	}
 	for name, answer := range answers {
