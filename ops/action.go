@@ -16,7 +16,7 @@ type Action struct {
 	Verb         string
 	Start        Start
 	Variables    map[string]string // values may hold placeholders, see Spec
-	Inputs       map[string]string
+	Inputs       map[string]any    // strings in them may hold placeholders
 	Payload      map[string]string // extra top-level keys of a trigger call
 	Follow       Follow
 	FollowWithin time.Duration
@@ -32,9 +32,8 @@ type ParamType string
 // The types.
 const (
 	ParamString ParamType = "string"
-	ParamInt    ParamType = "int"
-	ParamBool   ParamType = "bool"
-	ParamChoice ParamType = "choice"
+	ParamInt    ParamType = "integer"
+	ParamBool   ParamType = "boolean"
 )
 
 // ActionParam is a key that people may set with key=value. What is not declared is refused, so
@@ -44,8 +43,9 @@ type ActionParam struct {
 	Into     ParamPlace
 	Field    string // name of the variable, input or payload key
 	Type     ParamType
-	Pattern  *regexp.Regexp // ParamString: must match whole
+	Pattern  *regexp.Regexp // anchored by whoever made it
 	Choices  []string
+	Secret   bool // never shown
 	Required bool
 	Default  string
 	Help     string
@@ -121,14 +121,13 @@ func (p ActionParam) check(v string) error {
 		if v != "true" && v != "false" {
 			return bad("must be true or false")
 		}
-	case ParamChoice:
-		if !slices.Contains(p.Choices, v) {
-			return bad("must be one of " + strings.Join(p.Choices, ", "))
-		}
 	case ParamString, "":
-		if p.Pattern != nil && !p.Pattern.MatchString(v) {
-			return bad("must match " + p.Pattern.String())
-		}
+	}
+	if len(p.Choices) > 0 && !slices.Contains(p.Choices, v) {
+		return bad("must be one of " + strings.Join(p.Choices, ", "))
+	}
+	if p.Pattern != nil && !p.Pattern.MatchString(v) {
+		return bad("must match " + p.Pattern.String())
 	}
 	return nil
 }
@@ -152,8 +151,8 @@ func (a Action) Spec(op Operation, gitRef, reference string) PipelineSpec {
 		Project: op.Project, Start: a.Start, GitRef: gitRef, Key: op.Key, CreatedAfter: op.ServerTime,
 		Variables: fill(a.Variables), Payload: fill(a.Payload), Inputs: map[string]any{},
 	}
-	for k, v := range fill(a.Inputs) {
-		s.Inputs[k] = v
+	for k, v := range a.Inputs {
+		s.Inputs[k] = fillAny(v, replace)
 	}
 	for _, p := range a.Params {
 		v, ok := op.Request.Params[p.Name]
@@ -185,6 +184,27 @@ func (a Action) Spec(op Operation, gitRef, reference string) PipelineSpec {
 	return s
 }
 
+// fillAny replaces placeholders in the strings of an input, which may be a list or a map.
+func fillAny(v any, r *strings.Replacer) any {
+	switch v := v.(type) {
+	case string:
+		return r.Replace(v)
+	case []any:
+		out := make([]any, len(v))
+		for i := range v {
+			out[i] = fillAny(v[i], r)
+		}
+		return out
+	case map[string]any:
+		out := make(map[string]any, len(v))
+		for k := range v {
+			out[k] = fillAny(v[k], r)
+		}
+		return out
+	}
+	return v
+}
+
 // typed gives an input the JSON type that spec:inputs expects.
 func typed(t ParamType, v string) any {
 	switch t {
@@ -192,7 +212,7 @@ func typed(t ParamType, v string) any {
 		return json.Number(v)
 	case ParamBool:
 		return v == "true"
-	case ParamString, ParamChoice:
+	case ParamString:
 	}
 	return v
 }

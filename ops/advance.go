@@ -470,3 +470,26 @@ func (s *Service) reference(ctx context.Context, op Operation) (string, error) {
 	}
 	return s.Signer.Seal(PurposeReference, text), nil
 }
+
+// Refresh looks at GitLab now and returns the operation as it then is. It changes what a hook would
+// change; an error means that GitLab did not answer within ctx.
+func (s *Service) Refresh(ctx context.Context, id string) (Operation, error) {
+	for range 3 {
+		op, err := s.load(ctx, id)
+		if err != nil {
+			return op, err
+		}
+		if _, ok := op.Root(); !ok || op.State.Final() {
+			return op, nil
+		}
+		snap, action, err := s.tree(ctx, op)
+		if err != nil {
+			return op, err
+		}
+		next, err := s.apply(ctx, op, Seen{Snapshot: snap, Action: action, Failure: s.evidence(ctx, op, snap)})
+		if !errors.Is(err, ErrStale) {
+			return next, err
+		}
+	}
+	return s.load(ctx, id)
+}

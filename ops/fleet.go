@@ -230,3 +230,13 @@ func ValidInstance(name string) bool {
 	}
 	return !strings.HasPrefix(name, "kube-")
 }
+
+// Cluster returns the cluster of that name.
+func (f *Fleet) Cluster(name string) (Cluster, bool) {
+	for _, c := range f.clusters {
+		if c.Name == name {
+			return c, true
+		}
+	}
+	return Cluster{}, false
+}

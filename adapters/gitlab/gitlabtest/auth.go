@@ -57,6 +57,7 @@ func (t *token) scoped(need access) bool {
 		allowed = append(allowed, "read_api")
 	case files:
 		allowed = append(allowed, "read_api", "read_repository")
+	default:
 	}
 	return slices.ContainsFunc(t.Scopes, func(s string) bool { return slices.Contains(allowed, s) })
 }
@@ -68,11 +69,13 @@ func minimum(need access) Role {
 		return Developer
 	case owns:
 		return Maintainer
+	default:
+		return Reporter
 	}
-	return Reporter
 }
 
-// oauthError is an error in the shape of lib/api/api_guard.rb.
+// oauthError is an error in the shape of lib/api/api_guard.rb. The shape is settled, the sentences are a
+// guess: do not match on them.
 func oauthError(status int, code, description string) *reply {
 	return &reply{status: status, body: map[string]any{"error": code, "error_description": description}}
 }

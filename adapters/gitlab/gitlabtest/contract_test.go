@@ -34,6 +34,7 @@ func exchanges(hook int64) []exchange {
 		pr  = "projects/{id}"
 		prs = "projects/42"
 		pl  = pr + "/pipelines/{pipeline_id}"
+		fl  = pr + "/repository/files/{file_path}"
 		jb  = pr + "/jobs/{job_id}"
 	)
 	jobs := prs + "/jobs/"
@@ -57,8 +58,8 @@ func exchanges(hook int64) []exchange {
 		{jb + "/play", "POST", "projects/43/jobs/{release}/play", writeToken, nil, 200, false},
 		{pr, "GET", prs, readToken, nil, 200, false},
 		{pr + "/repository/tree", "GET", prs + "/repository/tree?path=instances", readToken, nil, 200, true},
-		{pr + "/repository/files/{file_path}", "GET", prs + "/repository/files/instances%2Fdemo%2Fconfig.yml?ref=main", readToken, nil, 200, false},
-		{pr + "/repository/files/{file_path}/raw", "GET", prs + "/repository/files/cluster.yml/raw", readToken, nil, 200, false},
+		{fl, "GET", prs + "/repository/files/instances%2Fdemo%2Fconfig.yml?ref=main", readToken, nil, 200, false},
+		{fl + "/raw", "GET", prs + "/repository/files/cluster.yml/raw", readToken, nil, 200, false},
 		{pr + "/repository/commits", "GET", prs + "/repository/commits", readToken, nil, 200, true},
 		{pr + "/repository/commits/{sha}", "GET", prs + "/repository/commits/main", readToken, nil, 200, false},
 		{pr + "/repository/commits", "POST", prs + "/repository/commits", writeToken, map[string]any{
@@ -66,7 +67,9 @@ func exchanges(hook int64) []exchange {
 			"actions": []map[string]any{{"action": "update", "file_path": "cluster.yml", "content": "TF_VAR_cluster_name: a\n"}},
 		}, 201, false},
 		{pr + "/merge_requests", "GET", prs + "/merge_requests?source_branch=deployment%2Fdemo%2F1", readToken, nil, 200, true},
-		{pr + "/hooks", "POST", prs + "/hooks", ownerToken, map[string]any{"url": "http://127.0.0.1:9/x", "token": "t", "pipeline_events": true}, 201, false},
+		{pr + "/hooks", "POST", prs + "/hooks", ownerToken, map[string]any{
+			"url": "http://127.0.0.1:9/x", "token": "t", "pipeline_events": true,
+		}, 201, false},
 		{pr + "/hooks", "GET", prs + "/hooks", ownerToken, nil, 200, true},
 		{pr + "/hooks/{hook_id}", "GET", prs + "/hooks/" + itoa(hook), ownerToken, nil, 200, false},
 		{pr + "/hooks/{hook_id}", "PUT", prs + "/hooks/" + itoa(hook), ownerToken, map[string]any{"url": "http://127.0.0.1:9/y"}, 200, false},
@@ -183,8 +186,7 @@ func complaints(err error) []string {
 	}
 	var lines []string
 	for _, e := range many {
-		var one *openapi3.SchemaError
-		if errors.As(e, &one) {
+		if one, ok := errors.AsType[*openapi3.SchemaError](e); ok {
 			lines = append(lines, "/"+strings.Join(one.JSONPointer(), "/")+": "+one.Reason)
 			continue
 		}
@@ -296,8 +298,10 @@ func exceptions() []exception {
 			addProperty(doc, "ProjectHook", "signing_token_present", openapi3.NewBoolSchema())
 		}},
 		{16, "access levels are numbers", untype("ProjectAccess", "access_level", "notification_level")},
-		{17, "expires_at of a token is a date (api/project-access-token.rotated.json)",
-			untype("PersonalAccessTokenWithLastUsedIps", "expires_at")},
+		{
+			17, "expires_at of a token is a date (api/project-access-token.rotated.json)",
+			untype("PersonalAccessTokenWithLastUsedIps", "expires_at"),
+		},
 	}
 }
 

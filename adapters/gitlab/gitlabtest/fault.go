@@ -207,8 +207,8 @@ func Answer(status int, header http.Header, body string) Action {
 	}}
 }
 
-// JSON is a header for [Answer] with a JSON body.
-func JSON() http.Header { return http.Header{"Content-Type": {"application/json"}} }
+// JSONHeader is a header for [Answer] with a JSON body.
+func JSONHeader() http.Header { return http.Header{"Content-Type": {"application/json"}} }
 
 // RateLimited answers 429 with plain text and the headers of lib/gitlab/rack_attack.rb. The wait is
 // rounded up to whole seconds.
@@ -234,7 +234,7 @@ func RateLimited(wait time.Duration) Action {
 // TooManyPipelines is the rate limit of pipeline creation, which is a 400
 // (lib/gitlab/ci/pipeline/chain/limit/rate_limit.rb).
 func TooManyPipelines() Action {
-	a := Answer(http.StatusBadRequest, JSON(),
+	a := Answer(http.StatusBadRequest, JSONHeader(),
 		`{"message":{"base":["Too many pipelines created in the last minute. Try again later."]}}`)
 	a.name = "pipeline rate limit"
 	return a

@@ -22,7 +22,7 @@ func TestFaultsOnTrigger(t *testing.T) {
 		wantSent  int
 		wantState int
 	}{
-		{"500 before", gitlabtest.Answer(500, gitlabtest.JSON(), `{"message":"500"}`), 0, 500, `{"message":"500"}`, "", 500, 0},
+		{"500 before", gitlabtest.Answer(500, gitlabtest.JSONHeader(), `{"message":"500"}`), 0, 500, `{"message":"500"}`, "", 500, 0},
 		{"502 after", gitlabtest.AnswerAfter(502, nil, "bad gateway"), 1, 502, "bad gateway", "", 502, 201},
 		{"429", gitlabtest.RateLimited(30 * time.Second), 0, 429, "Retry later\n", "Retry-After", 429, 0},
 		{"too many pipelines", gitlabtest.TooManyPipelines(), 0, 400, "Too many pipelines", "", 400, 0},
@@ -32,7 +32,7 @@ func TestFaultsOnTrigger(t *testing.T) {
 		{"drop after", gitlabtest.DropAfter(), 1, 0, "", "", 0, 201},
 		{"truncated", gitlabtest.Truncate(20), 1, 0, "", "", 201, 201},
 		{"flood", gitlabtest.Flood(100000), 0, 200, `{"message":"all work`, "", 200, 0},
-		{"garbage", gitlabtest.Answer(201, gitlabtest.JSON(), `{"id":`), 0, 201, `{"id":`, "", 201, 0},
+		{"garbage", gitlabtest.Answer(201, gitlabtest.JSONHeader(), `{"id":`), 0, 201, `{"id":`, "", 201, 0},
 		{"empty", gitlabtest.Answer(200, nil, ""), 0, 200, "", "", 200, 0},
 	}
 	for _, tt := range tests {

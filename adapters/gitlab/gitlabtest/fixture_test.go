@@ -219,6 +219,7 @@ func provocations() map[string]provocation {
 	loopGuard.header = [2]string{"X-Gitlab-Event", "Pipeline Hook"}
 	branchExists := commit42("instance-a", map[string]any{"action": "create", "file_path": "a", "content": "x"})
 	branchExists.body.(map[string]any)["start_branch"] = "main"
+	add := map[string]any{"action": "create", "file_path": "a", "content": "x"}
 	return map[string]provocation{
 		"trigger: token parameter missing": trigger42(func(b map[string]any) { delete(b, "token") }),
 		"trigger: ref parameter missing":   trigger42(func(b map[string]any) { delete(b, "ref") }),
@@ -237,7 +238,8 @@ func provocations() map[string]provocation {
 		"trigger: invalid .gitlab-ci.yml (pipeline IS created, status failed, yaml_errors set)":        with(trigger42(same), broken),
 		"trigger: request made from a pipeline webhook (X-Gitlab-Event: Pipeline Hook header present)": loopGuard,
 		"create pipeline: ref does not exist":                                                          create(map[string]any{"ref": "nowhere"}),
-		"create pipeline: invalid .gitlab-ci.yml (nothing is saved: save_on_errors false)":             with(create(map[string]any{"ref": "main"}), broken),
+		"create pipeline: invalid .gitlab-ci.yml (nothing is saved: save_on_errors false)": with(
+			create(map[string]any{"ref": "main"}), broken),
 		"create pipeline: user may not run a pipeline on this protected ref": with(create(map[string]any{"ref": "main"}),
 			project42(func(p *gitlabtest.Project) { p.MaintainersOnly = true })),
 		"jobs: retry of a job that cannot be retried": {method: "POST", path: "projects/42/jobs/{push-branch}/retry", token: writeToken},
@@ -251,12 +253,16 @@ func provocations() map[string]provocation {
 			text := "x"
 			w.SetFile(42, "test/test-009.md", &text)
 		}),
-		"commits: create of a file that exists":                                     commit42("main", map[string]any{"action": "create", "file_path": "cluster.yml", "content": "x"}),
-		"commits: update or delete of a file that does not exist":                   commit42("main", map[string]any{"action": "delete", "file_path": "no.yml"}),
+		"commits: create of a file that exists": commit42("main", map[string]any{
+			"action": "create", "file_path": "cluster.yml", "content": "x",
+		}),
+		"commits: update or delete of a file that does not exist": commit42("main", map[string]any{
+			"action": "delete", "file_path": "no.yml",
+		}),
 		"commits: start_branch or start_sha given, branch already exists, no force": branchExists,
-		"commits: branch does not exist and no start_branch":                        commit42("nowhere", map[string]any{"action": "create", "file_path": "a", "content": "x"}),
+		"commits: branch does not exist and no start_branch":                        commit42("nowhere", add),
 		"commits: token may not push to the branch": with(
-			commit42("main", map[string]any{"action": "create", "file_path": "a", "content": "x"}),
+			commit42("main", add),
 			project42(func(p *gitlabtest.Project) { p.MaintainersOnly = true })),
 		"files: file not found at ref":                     get("projects/42/repository/files/no.yml?ref=main", readToken),
 		"files: ref not found":                             get("projects/42/repository/files/cluster.yml?ref=nowhere", readToken),

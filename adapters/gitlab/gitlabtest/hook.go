@@ -64,6 +64,8 @@ type HookRules struct {
 
 // Delivery is a webhook that was sent.
 type Delivery struct {
+	// ID is the id of the hook log, counted over all hooks.
+	ID         int64
 	Time       time.Time
 	ProjectID  int64
 	HookID     int64
@@ -96,7 +98,6 @@ type delivery struct {
 	pipeline int64
 	build    func() any
 	early    []byte
-	test     bool
 }
 
 // AddHook adds a webhook to a project and returns its id.
@@ -226,6 +227,13 @@ func (s *Server) dueHooks() (due []*delivery, wait time.Duration) {
 	return due, wait
 }
 
+// putBack returns webhooks to the queue that were not sent.
+func (s *Server) putBack(due []*delivery) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.hookQueue = append(slices.Clone(due), s.hookQueue...)
+}
+
 // Deliver sends every webhook that is due by the clock, one after the other, and returns how many
 // there were. With Run it is not needed.
 func (s *Server) Deliver(ctx context.Context) int {
@@ -269,8 +277,12 @@ func (s *Server) send(ctx context.Context, d *delivery) {
 		s.log.WarnContext(ctx, "webhook was not delivered", "project", d.project.ID, "event", d.event, "error", err)
 	}
 	s.do(func() {
-		done.Time = s.at
+		s.ids.delivery++
+		done.ID, done.Time = s.ids.delivery, s.at
 		s.delivered = append(s.delivered, done)
+		if keep := s.opts.LedgerReads; keep > 0 && len(s.delivered) > 2*keep {
+			s.delivered = slices.Clone(s.delivered[len(s.delivered)-keep:])
+		}
 		d.hook.count(err == nil && status < 400, s.at)
 	})
 }

@@ -232,6 +232,36 @@ func TestFailingHookIsSwitchedOff(t *testing.T) {
 	}
 }
 
+func TestMissedWebhooksCanBeFoundAndSentAgain(t *testing.T) {
+	t.Parallel()
+	w, r := newWorld(t), newReceiver(t)
+	r.answerWith(http.StatusBadGateway)
+	id := w.AddHook(42, gitlabtest.Hook{URL: r.URL, Token: "secret"})
+	w.trigger("demo", "1", "k")
+	w.Deliver(within(t))
+	r.answerWith(http.StatusOK)
+	path := "projects/42/hooks/" + itoa(id) + "/events"
+	var missed []struct {
+		ID      int64
+		Headers map[string]string `json:"request_headers"`
+	}
+	w.want(200, "GET", path+"?status=server_failure", ownerToken, nil, &missed)
+	if len(missed) != 1 || missed[0].Headers["X-Gitlab-Token"] == "secret" {
+		t.Fatalf("missed: got %+v, want one without the token", missed)
+	}
+	w.want(201, "POST", path+"/"+itoa(missed[0].ID)+"/resend", ownerToken, nil, nil)
+	w.Deliver(within(t))
+	got := r.all()
+	if len(got) != 2 || got[0].header.Get("Idempotency-Key") != got[1].header.Get("Idempotency-Key") ||
+		string(got[0].body) != string(got[1].body) {
+		t.Errorf("got %d webhooks, want the same one twice with its key", len(got))
+	}
+	w.want(200, "GET", path+"?status=successful", ownerToken, nil, &missed)
+	if len(missed) != 1 {
+		t.Errorf("delivered: got %d, want 1", len(missed))
+	}
+}
+
 func TestRunAdvancesAndDelivers(t *testing.T) {
 	t.Parallel()
 	w, r := newWorld(t, func(o *gitlabtest.Options) { o.HookWorkers = 4 }), newReceiver(t)

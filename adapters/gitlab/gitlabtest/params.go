@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"mime"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -90,9 +92,7 @@ func nest(q url.Values) map[string]any {
 // merged are the parameters of body and query; the body wins, as in Rack.
 func merged(q url.Values, body map[string]any) map[string]any {
 	params := nest(q)
-	for k, v := range body {
-		params[k] = v
-	}
+	maps.Copy(params, body)
 	return params
 }
 
@@ -110,10 +110,8 @@ func (q *query) oneOf(name string, allowed ...string) string {
 	if v == "" {
 		return ""
 	}
-	for _, a := range allowed {
-		if v == a {
-			return v
-		}
+	if slices.Contains(allowed, v) {
+		return v
 	}
 	q.wrong = append(q.wrong, name+" does not have a valid value")
 	return ""

@@ -417,6 +417,7 @@ func (s *Server) setPipeline(p *pipeline, st string) {
 	if p.status == st {
 		return
 	}
+	restarted := complete(p.status)
 	p.status, p.from, p.updated = st, s.at, s.at
 	switch {
 	case complete(st):
@@ -429,13 +430,14 @@ func (s *Server) setPipeline(p *pipeline, st string) {
 	}
 	p.history = append(p.history, p.moment)
 	s.queuePipelineHook(p)
-	s.tellParent(p)
+	s.tellParent(p, restarted)
 }
 
-// tellParent makes a bridge that depends on a pipeline follow it, also back from an end.
-func (s *Server) tellParent(p *pipeline) {
+// tellParent makes a bridge that depends on a pipeline follow it, also back from an end. A canceled
+// bridge moves again only if its child was restarted.
+func (s *Server) tellParent(p *pipeline, restarted bool) {
 	b := p.parent
-	if b == nil || b.Detached || b.retried || b.status == stCanceled {
+	if b == nil || b.Detached || b.retried || b.status == stCanceled && !restarted {
 		return
 	}
 	switch {
@@ -469,9 +471,9 @@ func (s *Server) unskip(p *pipeline, stage int) {
 
 // asOf is the pipeline's state as it was at an instant; ok is false before its creation.
 func (p *pipeline) asOf(t time.Time) (m moment, ok bool) {
-	for i := len(p.history) - 1; i >= 0; i-- {
-		if !p.history[i].from.After(t) {
-			return p.history[i], true
+	for _, v := range slices.Backward(p.history) {
+		if !v.from.After(t) {
+			return v, true
 		}
 	}
 	return moment{}, false

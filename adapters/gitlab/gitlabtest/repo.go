@@ -154,9 +154,6 @@ func (p *project) resolve(ref string) *commit {
 	return p.repo.commits[ref]
 }
 
-// fileNames are the paths of a tree in order.
-func fileNames(files map[string]string) []string { return slices.Sorted(maps.Keys(files)) }
-
 // blobID is the identifier git would give a text, as far as this simulation is concerned.
 func blobID(content string) string {
 	sum := sha256.Sum256([]byte("blob " + content))

@@ -132,6 +132,11 @@ func newRoutes() []route {
 		{name: "hook-edit", method: "PUT", pattern: "projects/:id/hooks/:hook_id", access: owns, serve: editHook},
 		{name: "hook-delete", method: "DELETE", pattern: "projects/:id/hooks/:hook_id", access: owns, serve: deleteHook},
 		{name: "hook-test", method: "POST", pattern: "projects/:id/hooks/:hook_id/test/:trigger", access: owns, serve: testHook},
+		{name: "hook-events", method: "GET", pattern: "projects/:id/hooks/:hook_id/events", access: owns, serve: listHookEvents},
+		{
+			name: "hook-resend", method: "POST", pattern: "projects/:id/hooks/:hook_id/events/:hook_log_id/resend",
+			access: owns, serve: resendHook,
+		},
 		{name: "token-self", method: "GET", pattern: "personal_access_tokens/self", access: anyToken, serve: getTokenSelf},
 		{name: "user", method: "GET", pattern: "user", access: anyToken, serve: getUser},
 		{name: "version", method: "GET", pattern: "version", access: anyToken, serve: getVersion},
@@ -196,12 +201,11 @@ func fit(pattern, parts []string) (map[string]string, bool) {
 // ServeHTTP answers a request of the REST API.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxRequestBody))
-	if err != nil {
-		http.Error(w, "413 Request Entity Too Large", http.StatusRequestEntityTooLarge)
-		return
-	}
 	rt, vars, known := match(s.routes, r.Method, r.URL.EscapedPath())
 	form, refused := decodeBody(r, body)
+	if err != nil {
+		refused = message(http.StatusRequestEntityTooLarge, "413 Request Entity Too Large")
+	}
 	e := &Entry{Method: r.Method, Path: r.URL.EscapedPath(), Query: maskQuery(r.URL.Query()), Body: maskSecrets(form)}
 	if rt != nil {
 		e.Route = rt.name

@@ -1,10 +1,13 @@
 package gitlabtest
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
+	"strings"
+	"time"
 )
 
 // listHooks is GET projects/:id/hooks.
@@ -126,6 +129,104 @@ func testHook(c *call) *reply {
 		build: func() any { return c.pipelinePayload(newest) },
 	})
 	return message(http.StatusCreated, "201 Created")
+}
+
+// hookLogAge is how long GitLab keeps the log of a webhook.
+const hookLogAge = 48 * time.Hour
+
+// logOf are the deliveries of the path's hook that GitLab still knows, newest first.
+func (c *call) logOf() ([]Delivery, *reply) {
+	h, refused := c.hookOf()
+	if refused != nil {
+		return nil, refused
+	}
+	var found []Delivery
+	for _, d := range slices.Backward(c.delivered) {
+		if d.HookID == h.id && c.at.Sub(d.Time) < hookLogAge {
+			found = append(found, d)
+		}
+	}
+	return found, nil
+}
+
+// listHookEvents is GET projects/:id/hooks/:hook_id/events, at most 20 a page.
+func listHookEvents(c *call) *reply {
+	q := c.query()
+	states := q.list("status", func(st string) bool { return len(st) == 3 || strings.Contains(st, "_") || st == "successful" })
+	pg := c.page(q)
+	if refused := q.refusal(); refused != nil {
+		return refused
+	}
+	found, refused := c.logOf()
+	if refused != nil {
+		return refused
+	}
+	found = slices.DeleteFunc(found, func(d Delivery) bool { return len(states) > 0 && !d.fits(states) })
+	part, header := cut(c, page{pg.number, min(pg.size, 20)}, found)
+	entities := make([]object, len(part))
+	for i, d := range part {
+		entities[i] = object{
+			"id": d.ID, "url": c.hookURL(d.HookID), "trigger": "pipeline_hooks", "request_headers": flat(d.Header),
+			"request_data": json.RawMessage(d.Body), "response_headers": object{}, "response_body": d.Err,
+			"execution_duration": 0.1, "response_status": fmt.Sprint(d.Status),
+		}
+	}
+	return &reply{status: http.StatusOK, body: entities, header: header}
+}
+
+// fits says whether a delivery has one of the states, which are numbers or words for ranges.
+func (d *Delivery) fits(states []string) bool {
+	word := "server_failure"
+	switch {
+	case d.Status >= 200 && d.Status < 400:
+		word = "successful"
+	case d.Status >= 400 && d.Status < 500:
+		word = "client_failure"
+	}
+	return slices.Contains(states, word) || slices.Contains(states, fmt.Sprint(d.Status))
+}
+
+func flat(h http.Header) object {
+	one := object{}
+	for name, values := range h {
+		one[name] = strings.Join(values, ", ")
+		if name == "X-Gitlab-Token" {
+			one[name] = "[REDACTED]"
+		}
+	}
+	return one
+}
+
+func (s *Server) hookURL(id int64) string {
+	for _, p := range s.projects {
+		for _, h := range p.hooks {
+			if h.id == id {
+				return h.URL
+			}
+		}
+	}
+	return ""
+}
+
+// resendHook is POST projects/:id/hooks/:hook_id/events/:hook_log_id/resend: the same body with the
+// same Idempotency-Key once more. GitLab sends it before it answers; here it is queued.
+func resendHook(c *call) *reply {
+	h, refused := c.hookOf()
+	if refused != nil {
+		return refused
+	}
+	id, _ := parseID(c.path["hook_log_id"])
+	found, _ := c.logOf()
+	i := slices.IndexFunc(found, func(d Delivery) bool { return d.ID == id })
+	if i < 0 {
+		return missingRecord()
+	}
+	d := found[i]
+	c.hookQueue = append(c.hookQueue, &delivery{
+		project: c.project, hook: h, event: d.Event, key: d.Header.Get("Idempotency-Key"), due: c.at,
+		pipeline: d.PipelineID, early: d.Body,
+	})
+	return &reply{status: http.StatusCreated, body: object{"response_status": 200}}
 }
 
 func (s *Server) hookEntity(h *hook) object {

@@ -39,7 +39,7 @@ func playJob(c *call) *reply {
 	if j.status != stManual || j.retried {
 		return message(http.StatusBadRequest, "400 Bad request - Unplayable Job")
 	}
-	c.Server.playJob(j)
+	c.playJob(j)
 	return ok(c.jobEntity(j))
 }
 
@@ -52,7 +52,7 @@ func cancelJob(c *call) *reply {
 	if !j.cancelable() {
 		return forbidden("Job is not cancelable")
 	}
-	c.Server.cancelJob(j, true)
+	c.cancelJob(j, true)
 	c.settle(j.pipeline)
 	return &reply{status: http.StatusCreated, body: c.fullJobEntity(j)}
 }
@@ -66,7 +66,7 @@ func retryJob(c *call) *reply {
 	if !j.retryable() {
 		return forbidden("Job is not retryable")
 	}
-	again := c.Server.retryJob(j)
+	again := c.retryJob(j)
 	c.settle(j.pipeline)
 	return &reply{status: http.StatusCreated, body: c.fullJobEntity(again), job: again.id}
 }

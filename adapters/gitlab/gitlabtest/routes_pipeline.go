@@ -229,7 +229,7 @@ func cancelPipeline(c *call) *reply {
 	if refused != nil {
 		return refused
 	}
-	c.Server.cancelPipeline(p, !p.project.CancelKeepsChildren)
+	c.cancelPipeline(p, !p.project.CancelKeepsChildren)
 	return ok(c.fullPipelineEntity(p, p.moment))
 }
 
@@ -239,7 +239,7 @@ func retryPipeline(c *call) *reply {
 	if refused != nil {
 		return refused
 	}
-	c.Server.retryPipeline(p)
+	c.retryPipeline(p)
 	return &reply{status: http.StatusCreated, body: c.fullPipelineEntity(p, p.moment)}
 }
 

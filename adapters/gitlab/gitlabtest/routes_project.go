@@ -60,7 +60,7 @@ func getTokenSelf(c *call) *reply {
 func getUser(c *call) *reply { return ok(c.fullUserEntity(c.token.user)) }
 
 // getVersion is GET version and GET metadata.
-func getVersion(c *call) *reply {
+func getVersion(*call) *reply {
 	return ok(object{
 		"version": version, "revision": "5ac3a9a5d1f", "enterprise": true,
 		"kas": object{

@@ -5,21 +5,20 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
-	"regexp"
 	"slices"
 	"strings"
 )
 
-// sentences of GitLab; the comment names where they stand.
+// Sentences of GitLab; the comments name where they stand.
 const (
-	// lib/gitlab/ci/pipeline/chain/validate/repository.rb
+	// lib/gitlab/ci/pipeline/chain/validate/repository.rb.
 	noReference = "Reference not found"
-	// lib/gitlab/ci/pipeline/chain/build/associations.rb, gitlab-org/gitlab issue 557381
+	// lib/gitlab/ci/pipeline/chain/build/associations.rb, gitlab-org/gitlab issue 557381.
 	noVariables = "Insufficient permissions to set pipeline variables"
-	// lib/gitlab/ci/pipeline/chain/populate.rb
+	// lib/gitlab/ci/pipeline/chain/populate.rb.
 	noJobs = "Pipeline will not run for the selected trigger. The rules configuration prevented any jobs " +
 		"from being added to the pipeline."
-	// lib/api/ci/triggers.rb
+	// lib/api/ci/triggers.rb.
 	stringsOnly = "variables needs to be a map of key-valued strings"
 )
 
@@ -210,9 +209,11 @@ func (c *call) createFrom(o order) *reply {
 
 // badVariable is what is wrong with the first bad variable (app/models/concerns/ci/has_variable.rb).
 func badVariable(vars []variable) string {
-	name := regexp.MustCompile(`^[a-zA-Z0-9_]+$`)
+	strange := func(r rune) bool {
+		return r != '_' && (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z')
+	}
 	for _, v := range vars {
-		if len(v.key) > 255 || !name.MatchString(v.key) {
+		if v.key == "" || len(v.key) > 255 || strings.ContainsFunc(v.key, strange) {
 			return "is invalid"
 		}
 	}
@@ -220,7 +221,7 @@ func badVariable(vars []variable) string {
 }
 
 // configProblem is why the configuration does not make a pipeline, or empty. It fills in the
-// defaults of inputs. The sentences about inputs are GitLab's as documented for older versions.
+// defaults of inputs. The sentences about inputs are a guess: do not match on them.
 func (c *call) configProblem(r *request) string {
 	p := r.project
 	if p.ConfigError != "" {

@@ -48,8 +48,9 @@ type Options struct {
 	// HookWorkers is the number of webhooks on the wire at one time under Run; zero is 1, which
 	// keeps them in order.
 	HookWorkers int
-	// LedgerReads bounds the number of remembered requests that change nothing; the oldest are
-	// forgotten first. Requests that may change something are never forgotten. Zero is no bound.
+	// LedgerReads bounds the number of remembered requests that change nothing, and that of
+	// remembered webhooks; the oldest are forgotten first. Requests that may change something are
+	// never forgotten. Zero is no bound.
 	LedgerReads int
 }
 
@@ -124,12 +125,14 @@ func New(opts Options) *Server {
 			// GitLab counts a redirect as a success and does not follow it (3xx is no failure
 			// in app/services/web_hook_service.rb).
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-			Transport:     &http.Transport{MaxIdleConnsPerHost: opts.HookWorkers},
+			// A connection of its own for each webhook, as GitLab does it. On a used one Go would
+			// repeat a POST by itself, because of the Idempotency-Key.
+			Transport: &http.Transport{DisableKeepAlives: true},
 		},
 		routes:    newRoutes(),
 		wake:      make(chan struct{}),
 		at:        opts.Clock.Now(),
-		rng:       rand.New(rand.NewPCG(uint64(opts.Seed), 0x9e3779b97f4a7c15)), //nolint:gosec // repeatable on purpose
+		rng:       rand.New(rand.NewPCG(uint64(opts.Seed), 0x9e3779b97f4a7c15)),
 		ids:       counters{pipeline: opts.FirstPipeline - 1, job: 70000, user: 10, commit: 0},
 		users:     map[string]*user{},
 		tokens:    map[string]*token{},

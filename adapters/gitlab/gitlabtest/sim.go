@@ -104,10 +104,11 @@ func (s *Server) Run(ctx context.Context) {
 			wait = sooner(wait, s.agenda[0].at.Sub(s.at))
 		}
 		s.mu.Unlock()
-		for _, d := range due {
+		for i, d := range due {
 			select {
 			case slots <- struct{}{}:
 			case <-ctx.Done():
+				s.putBack(due[i:])
 				return
 			}
 			busy.Go(func() {

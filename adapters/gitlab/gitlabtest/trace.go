@@ -31,26 +31,29 @@ func (s *Server) trace(j *job) string {
 		"\x1b[0KUsing Kubernetes namespace: gitlab-runner\x1b[0;m\n"+
 			"\x1b[0KUsing Kubernetes executor with image registry.gitlab.com/opencraft/dev/grove/tools-container:v0.16.0 ...\x1b[0;m\n")
 	section(&b, at, "get_sources", "Getting source from Git repository",
-		fmt.Sprintf("\x1b[32;1mFetching changes with git depth set to 20...\x1b[0;m\n\x1b[32;1mChecking out %.8s as detached HEAD (ref is %s)...\x1b[0;m\n",
-			j.pipeline.sha, j.pipeline.ref))
-	fmt.Fprintf(&b, "section_start:%d:step_script\r\x1b[0K\x1b[0K\x1b[36;1mExecuting \"step_script\" stage of the job script\x1b[0;m\x1b[0;m\n", at)
+		fmt.Sprintf("\x1b[32;1mFetching changes with git depth set to 20...\x1b[0;m\n"+
+			"\x1b[32;1mChecking out %.8s as detached HEAD (ref is %s)...\x1b[0;m\n", j.pipeline.sha, j.pipeline.ref))
+	fmt.Fprintf(&b, "section_start:%d:step_script\r\x1b[0K\x1b[0K\x1b[36;1m"+
+		"Executing \"step_script\" stage of the job script\x1b[0;m\x1b[0;m\n", at)
 	for _, line := range lines[:shown] {
 		b.WriteString(line)
 	}
-	switch {
-	case j.status == stSuccess:
+	switch j.status {
+	case stSuccess:
 		fmt.Fprintf(&b, "section_end:%d:step_script\r\x1b[0K\x1b[32;1mJob succeeded\x1b[0;m\n", j.finished.Unix())
-	case j.status == stCanceled:
+	case stCanceled:
 		fmt.Fprintf(&b, "section_end:%d:step_script\r\x1b[0K\x1b[0KCleaning up project directory and file based variables\x1b[0;m\n"+
 			"\x1b[31;1mERROR: Job failed: canceled\x1b[0;m\n", j.finished.Unix())
-	case j.status == stFailed:
-		fmt.Fprintf(&b, "section_end:%d:step_script\r\x1b[0K\x1b[31;1mERROR: Job failed: %s\x1b[0;m\n", j.finished.Unix(), failureWords(j.reason))
+	case stFailed:
+		fmt.Fprintf(&b, "section_end:%d:step_script\r\x1b[0K\x1b[31;1mERROR: Job failed: %s\x1b[0;m\n",
+			j.finished.Unix(), failureWords(j.reason))
 	}
 	return b.String()
 }
 
 func section(b *strings.Builder, at int64, name, title, text string) {
-	fmt.Fprintf(b, "section_start:%d:%s\r\x1b[0K\x1b[0K\x1b[36;1m%s\x1b[0;m\x1b[0;m\n%ssection_end:%d:%s\r\x1b[0K", at, name, title, text, at, name)
+	fmt.Fprintf(b, "section_start:%d:%s\r\x1b[0K\x1b[0K\x1b[36;1m%s\x1b[0;m\x1b[0;m\n%s", at, name, title, text)
+	fmt.Fprintf(b, "section_end:%d:%s\r\x1b[0K", at, name)
 }
 
 // failureWords is what the runner says about a failure.
@@ -87,12 +90,14 @@ func (j *job) plausible() string {
 		return "$ grove generate-pipelines\nChanged instances: " + instance + "\nWriting terraform.yml\nWriting openedx.yml\n"
 	case "terraform-init":
 		return "$ tofu init\n\n\x1b[1mInitializing the backend...\x1b[0m\n\x1b[1mInitializing provider plugins...\x1b[0m\n" +
-			"- Using previously-installed digitalocean/digitalocean v2.39.2\n\n\x1b[1m\x1b[32mOpenTofu has been successfully initialized!\x1b[0m\n"
+			"- Using previously-installed digitalocean/digitalocean v2.39.2\n\n" +
+			"\x1b[1m\x1b[32mOpenTofu has been successfully initialized!\x1b[0m\n"
 	case "terraform-plan":
 		return terraformPlan(instance)
 	case "terraform-apply":
-		return "$ tofu apply -auto-approve plan.cache\nmodule.mysql_user[\"" + instance + "\"].digitalocean_database_user.this: Modifying...\n" +
-			"module.mysql_user[\"" + instance + "\"].digitalocean_database_user.this: Modifications complete after 4s\n\n" +
+		user := "module.mysql_user[\"" + instance + "\"].digitalocean_database_user.this"
+		return "$ tofu apply -auto-approve plan.cache\n" + user + ": Modifying...\n" + user +
+			": Modifications complete after 4s\n\n" +
 			"\x1b[1m\x1b[32mApply complete! Resources: 0 added, 1 changed, 0 destroyed.\x1b[0m\n"
 	case "build-openedx", "build-mfe":
 		return imageBuild(instance, strings.TrimPrefix(j.Name, "build-"))
@@ -129,7 +134,8 @@ func imageBuild(instance, service string) string {
 	for i, step := range steps {
 		fmt.Fprintf(&b, "#%d [%d/%d] %s\n#%d DONE %d.%ds\n", i+5, i+1, len(steps), step, i+5, 3+i*7, i)
 	}
-	fmt.Fprintf(&b, "#%d exporting cache to registry\n#%d DONE 31.4s\nPushed registry.example.com/%s/%s:latest\n", len(steps)+5, len(steps)+5, instance, service)
+	fmt.Fprintf(&b, "#%[1]d exporting cache to registry\n#%[1]d DONE 31.4s\nPushed registry.example.com/%[2]s/%[3]s:latest\n",
+		len(steps)+5, instance, service)
 	return b.String()
 }
 
