@@ -335,7 +335,10 @@ func TestT05_PrincipalIsBoundToTheSecret(t *testing.T) {
 	const secondSecret = "another-signing-secret-0123456789"
 	var got atomic.Value
 	a, clk := newTest(t,
-		func(_ context.Context, in chat.Incoming) chat.Answer { got.Store(in.Actor.String()); return chat.Answer{} },
+		func(_ context.Context, in chat.Incoming) chat.Answer {
+			got.Store(in.Actor.String())
+			return chat.Answer{}
+		},
 		Workspace{TeamID: "T222", BotToken: secret.New("xoxb-two"), SigningSecrets: []secret.Secret{secret.New(secondSecret)}},
 		Workspace{TeamID: "T333", BotToken: secret.New("xoxb-three"), SigningSecrets: []secret.Secret{secret.New(secondSecret)}},
 	)
@@ -372,7 +375,10 @@ func TestT05_PrincipalIsBoundToTheSecret(t *testing.T) {
 func TestRepeatedDeliveryHasTheSameKey(t *testing.T) {
 	t.Parallel()
 	var keys []string
-	a, clk := newTest(t, func(_ context.Context, in chat.Incoming) chat.Answer { keys = append(keys, in.Key); return chat.Answer{} })
+	a, clk := newTest(t, func(_ context.Context, in chat.Incoming) chat.Answer {
+		keys = append(keys, in.Key)
+		return chat.Answer{}
+	})
 	body := "team_id=T111&user_id=U7&channel_id=C1&text=deploy"
 	for _, at := range []time.Time{clk.Now(), clk.Now(), clk.Now().Add(-time.Second)} {
 		serve(a, sign("/slack/commands", formType, testSecret, at, body))
