@@ -113,7 +113,7 @@ func (s *Server) send(ctx context.Context, kind string, r Request) Answer {
 	defer release()
 
 	done := make(chan Answer, 1)
-	s.wg.Go(func() { done <- s.exchangeHTTP(ctx, r) })
+	s.start(func() { done <- s.exchangeHTTP(ctx, r) })
 	var a Answer
 	select {
 	case a = <-done:

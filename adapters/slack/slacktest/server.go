@@ -112,7 +112,7 @@ func New(o Options) (*Server, error) {
 		s.ws = o.Workspace.clone()
 	}
 	s.methods = s.methodTable()
-	s.sockets.tickets = map[string]bool{}
+	s.sockets = socketState{tickets: map[string]bool{}, pending: map[string]chan Answer{}, past: map[string]string{}}
 
 	var lc net.ListenConfig
 	ln, err := lc.Listen(context.Background(), "tcp", "127.0.0.1:0")
@@ -157,18 +157,49 @@ func (s *Server) defaults() {
 // Close ends every connection and waits for the server's goroutines.
 func (s *Server) Close() {
 	s.mu.Lock()
-	select {
-	case <-s.stop:
+	if s.closed() {
 		s.mu.Unlock()
 		return
-	default:
-		close(s.stop)
 	}
+	close(s.stop)
 	s.mu.Unlock()
 	s.closeSockets()
 	_ = s.http.Close()
 	s.client.CloseIdleConnections()
 	s.wg.Wait()
+}
+
+// closed tells whether Close was called; mu must be held.
+func (s *Server) closed() bool {
+	select {
+	case <-s.stop:
+		return true
+	default:
+		return false
+	}
+}
+
+// enter counts one more goroutine that Close waits for; the caller ends it with s.wg.Done. After
+// Close it returns false and counts nothing.
+func (s *Server) enter() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed() {
+		return false
+	}
+	s.wg.Add(1)
+	return true
+}
+
+// start runs f on a goroutine that Close waits for, unless the server is closed.
+func (s *Server) start(f func()) {
+	if !s.enter() {
+		return
+	}
+	go func() {
+		defer s.wg.Done()
+		f()
+	}()
 }
 
 // URL is the base of everything the server offers, without a trailing slash.
@@ -233,5 +264,12 @@ func (s *Server) routes() http.Handler {
 	mux.HandleFunc("POST /hooks/{token}", s.serveHook)
 	mux.HandleFunc("POST /upload/v1/{file}", s.serveUpload)
 	mux.HandleFunc("GET /link/", s.serveSocket)
-	return mux
+	// Close waits for handlers too, the hijacked ones included.
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !s.enter() {
+			return
+		}
+		defer s.wg.Done()
+		mux.ServeHTTP(w, r)
+	})
 }
