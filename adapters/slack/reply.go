@@ -154,7 +154,7 @@ func (ws *workspace) responseURL(raw string) (*url.URL, bool) {
 		return u, true
 	}
 	host := u.Hostname()
-	if u.Scheme != "https" || u.Port() != "" && u.Port() != "443" || !plainHost(host) {
+	if u.Scheme != "https" || u.Host != host && u.Host != host+":443" || !plainHost(host) {
 		return nil, false
 	}
 	for _, domain := range []string{"slack.com", "slack-gov.com"} {
