@@ -92,6 +92,8 @@ type Adapter struct {
 	late       sync.WaitGroup
 }
 
+var _ chat.Platform = (*Adapter)(nil)
+
 // workspace is a Workspace with what auth.test told of it.
 type workspace struct {
 	Workspace

@@ -96,6 +96,18 @@ func TestSocketCommandClickAndDialog(t *testing.T) {
 		t.Errorf("got %q, want the answer to the click", e.Text)
 	}
 
+	submitOverSocket(t, r)
+	mu.Lock()
+	defer mu.Unlock()
+	if kinds[chat.Command] != 3 || kinds[chat.Click] != 1 || kinds[chat.Suggest] != 1 || kinds[chat.Submit] != 2 {
+		t.Errorf("got requests %v, want each once", kinds)
+	}
+}
+
+// submitOverSocket opens the form, searches in it, fails once and then succeeds.
+func submitOverSocket(t *testing.T, r *rig) {
+	t.Helper()
+	ctx := ctxOf(t)
 	if _, err := r.slack.Command(ctx, slacktest.CommandOpts{User: ann, Channel: ops1, Text: "form"}); err != nil {
 		t.Fatal(err)
 	}
@@ -117,11 +129,6 @@ func TestSocketCommandClickAndDialog(t *testing.T) {
 	}
 	if e := untilEphemeral(t, r, 4); e.Text != "answer to submit" {
 		t.Errorf("got %q, want the answer to the dialog", e.Text)
-	}
-	mu.Lock()
-	defer mu.Unlock()
-	if kinds[chat.Command] != 3 || kinds[chat.Click] != 1 || kinds[chat.Suggest] != 1 || kinds[chat.Submit] != 2 {
-		t.Errorf("got requests %v, want each once", kinds)
 	}
 }
 

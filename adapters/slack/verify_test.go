@@ -122,8 +122,7 @@ func TestSignatureVectors(t *testing.T) {
 func TestT01_ForgedRequestsAreRefused(t *testing.T) {
 	t.Parallel()
 	body := strings.TrimSpace(string(fixture(t, "slash_command_escaped_entities.form")))
-	var handled atomic.Int64
-	a, clk := newTest(t, func(context.Context, chat.Incoming) chat.Answer { handled.Add(1); return chat.Answer{} })
+	a, clk := newTest(t, silent)
 	stamp := strconv.FormatInt(clk.Now().Unix(), 10)
 	sig := signature(testSecret, stamp, body)
 	try := func(stamp, sig, body string) bool {
@@ -150,19 +149,15 @@ func TestT01_ForgedRequestsAreRefused(t *testing.T) {
 			t.Errorf("accepted with byte %d of part %d changed to %q", at, part, c)
 		}
 	}
-	for part := range parts { // every single-byte change there is of headers, all positions of the body
+	for part := range parts { // every single-byte change there is
 		for at := range len(parts[part]) {
-			step := 1
-			if part == 2 {
-				step = 5
-			}
-			for c := 0; c < 256; c += step {
+			for c := range 256 {
 				mutate(part, at, byte(c))
 			}
 		}
 	}
 	rnd := rand.New(rand.NewPCG(1, 2))
-	for tries < 100_000 { // several changes at once, inserted and lost bytes
+	for range 100_000 { // several changes at once, inserted and lost bytes
 		m := append([]string(nil), parts...)
 		part := rnd.IntN(3)
 		b := []byte(m[part])
@@ -188,7 +183,13 @@ func TestT01_ForgedRequestsAreRefused(t *testing.T) {
 		t.Errorf("got %d of %d forged requests accepted, want 0", accepted, tries)
 	}
 	t.Logf("%d forged requests", tries)
+}
 
+func TestT01_NothingUnsignedIsHandled(t *testing.T) {
+	t.Parallel()
+	const body = "team_id=T111&user_id=U1&channel_id=C1&text=deploy"
+	var handled atomic.Int64
+	a, clk := newTest(t, func(context.Context, chat.Incoming) chat.Answer { handled.Add(1); return chat.Answer{} })
 	for name, r := range map[string]*http.Request{
 		"no signature":     httptest.NewRequest(http.MethodPost, "/slack/commands", strings.NewReader(body)),
 		"ssl_check bypass": httptest.NewRequest(http.MethodPost, "/slack/commands", strings.NewReader("ssl_check=1&token=x")),
