@@ -21,7 +21,7 @@ import (
 
 // Limits of a Mattermost server with its default configuration.
 const (
-	maxBody          = 300_000          // ServiceSettings.MaximumPayloadSizeBytes
+	maxBody          = 300_000 + 512    // ServiceSettings.MaximumPayloadSizeBytes, and bytes.MinRead
 	maxReply         = 1 << 20          // app.MaxIntegrationResponseSize
 	defaultTimeout   = 30 * time.Second // OutgoingIntegrationRequestsTimeout
 	pendingPostLife  = 30 * time.Second // app.pendingPostIDsCacheTTL
@@ -206,7 +206,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case errors.As(err, &tooBig):
 		s.writeError(rec, apiError(http.StatusRequestEntityTooLarge, "api.context.request_body_too_large.app_error",
-			"Request body too large."))
+			"Unable to process request. Request body too large."))
 		return
 	case err != nil:
 		return // the caller has gone

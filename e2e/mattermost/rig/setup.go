@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -64,7 +65,7 @@ func setUp(ctx context.Context, tb testing.TB, url string) mattermosttest.World 
 	_, w.TeamID = s.call(admin, http.MethodPost, "/teams", map[string]string{
 		"name": mattermosttest.Team, "display_name": mattermosttest.Team, "type": "O",
 	})
-	for _, name := range []string{"alice", "bob", "carol"} {
+	for _, name := range []string{"alice", "bob", "carol", "dave"} {
 		person(admin, name)
 	}
 	_, bot := s.call(admin, http.MethodPost, "/bots", map[string]string{
@@ -84,12 +85,25 @@ func setUp(ctx context.Context, tb testing.TB, url string) mattermosttest.World 
 				map[string]string{"team_id": w.TeamID, "user_id": account.ID})
 		}
 	}
-	// Team admins manage slash commands.
-	s.call(admin, http.MethodPut, "/teams/"+w.TeamID+"/members/"+bot+"/schemeRoles",
+	s.call(admin, http.MethodPut, "/teams/"+w.TeamID+"/members/"+w.Accounts["dave"].ID+"/schemeRoles",
 		map[string]bool{"scheme_admin": true, "scheme_user": true})
+	s.letManageCommands(bot)
 	w.Channels[mattermosttest.Channel] = s.channel(w, "O", mattermosttest.Channel, "alice", "bob", mattermosttest.Bot)
 	w.Channels[mattermosttest.Private] = s.channel(w, "P", mattermosttest.Private, "alice")
 	return w
+}
+
+// letManageCommands gives a user the permission to manage slash commands by a
+// system role that has no other use here. Team admins have the permission too,
+// and the run of all channels with it.
+func (s setter) letManageCommands(userID string) {
+	s.tb.Helper()
+	const admin = mattermosttest.Admin
+	role := strings.Fields(mattermosttest.BotRoles)[1]
+	_, id := s.call(admin, http.MethodGet, "/roles/name/"+role, nil)
+	s.call(admin, http.MethodPut, "/roles/"+id+"/patch",
+		map[string][]string{"permissions": {"manage_slash_commands"}})
+	s.call(admin, http.MethodPut, "/users/"+userID+"/roles", map[string]string{"roles": mattermosttest.BotRoles})
 }
 
 func (s setter) channel(w mattermosttest.World, kind, name string, members ...string) string {
