@@ -24,7 +24,7 @@ const contractTimeout = 90 * time.Second
 // on a server that may be shared and that may call integrations on 127.0.0.1.
 func RunContract(t *testing.T, newPeer func(testing.TB) *Peer) {
 	t.Helper()
-	for _, suite := range [][]contractCase{commandCases(), actionCases(), dialogCases(), postCases(), accessCases()} {
+	for _, suite := range [][]contractCase{commandCases(), actionCases(), dialogCases(), postCases(), accessCases(), clientCases()} {
 		for _, c := range suite {
 			t.Run(c.name, func(t *testing.T) {
 				t.Parallel()

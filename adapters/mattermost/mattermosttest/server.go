@@ -72,6 +72,7 @@ type Server struct {
 	cookies    map[string]cookie
 	sockets    map[*socket]struct{}
 	calls      []Call
+	called     chan struct{} // closed and replaced at each change of calls
 	deliveries []Delivery
 	faults     []*Fault
 	buckets    map[string]float64 // rate limit: tokens used, and
@@ -95,6 +96,7 @@ func New(tb testing.TB, o Options) *Server {
 		users: map[string]*user{}, teams: map[string]*team{}, channels: map[string]*channel{},
 		hooks: map[string]*responseHook{}, pending: map[string]pendingPost{}, files: map[string]*file{},
 		cookies: map[string]cookie{}, sockets: map[*socket]struct{}{},
+		called:  make(chan struct{}),
 		buckets: map[string]float64{}, bucketAt: map[string]time.Time{},
 	}
 	s.ended, s.stop = context.WithCancel(context.Background())
@@ -246,6 +248,7 @@ func (s *Server) route(pattern string, session bool, h handler) {
 			}
 		}
 		c.body, _ = io.ReadAll(r.Body) // memory, put there by dispatch
+		r.Body = io.NopCloser(bytes.NewReader(c.body))
 		got, apiErr := h(c)
 		if apiErr != nil {
 			s.writeError(w, apiErr)
