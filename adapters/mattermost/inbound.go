@@ -144,11 +144,28 @@ func (s *server) commandReply(ctx context.Context, a *Adapter, c command, m chat
 	return reply{body: commandResponse(s.render(ctx, a.signer, m, binding{channel: c.ChannelID, user: c.UserID}))}
 }
 
+// commandResponse keeps foreign text out of the one rewriting that skip_slack_parsing does not
+// switch off: <url|text> in attachments becomes a link, wherever in them < | and > stand. Only code
+// can hold a bare <, and such a text is told as the answer's own.
 func commandResponse(p rendered) *model.CommandResponse {
-	return &model.CommandResponse{
+	out := &model.CommandResponse{
 		ResponseType:     model.CommandResponseTypeEphemeral,
 		Text:             p.message,
-		Attachments:      p.attachments,
-		SkipSlackParsing: true, // or <…> in a log line would be rewritten, and <!channel> come alive
+		SkipSlackParsing: true, // or <!channel> in a log line would come alive
 	}
+	for _, a := range p.attachments {
+		if strings.Contains(a.Text, "<") {
+			out.Text = join([]string{out.Text, a.Text})
+			a.Text = ""
+		}
+		for _, f := range a.Fields {
+			if v, ok := f.Value.(string); ok {
+				f.Value = strings.ReplaceAll(v, "<", "‹")
+			}
+		}
+		if a.Text != "" || a.Footer != "" || len(a.Fields)+len(a.Actions) > 0 {
+			out.Attachments = append(out.Attachments, a)
+		}
+	}
+	return out
 }

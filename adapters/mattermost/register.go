@@ -195,8 +195,8 @@ func (a *Adapter) wanted(s *server, teamID string) *model.Command {
 		AutoComplete:     true,
 		AutoCompleteHint: a.hint,
 		AutoCompleteDesc: a.about,
-		DisplayName:      s.Command,
-		Description:      a.about,
+		DisplayName:      cutBytes(s.Command, 64), // these two limits: model.Command.IsValid
+		Description:      cutBytes(a.about, 128),
 	}
 }
 
