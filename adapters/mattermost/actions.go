@@ -33,7 +33,7 @@ func decodeClick(body []byte) (click, error) {
 	c.Token, _ = req.Context["t"].(string)
 	c.Seal, _ = req.Context["m"].(string)
 	switch {
-	case !model.IsValidId(c.UserID), !model.IsValidId(c.ChannelID), !model.IsValidId(c.PostID):
+	case !validID(c.UserID), !validID(c.ChannelID), !validID(c.PostID):
 		return click{}, errors.New("user, channel or post id is missing or malformed")
 	case c.TriggerID == "" || len(c.TriggerID) > maxTriggerID:
 		return click{}, errors.New("trigger id is missing or too long")

@@ -139,7 +139,7 @@ func decodeSubmission(body []byte) (submission, error) {
 	if err := decodeJSON(body, &req); err != nil {
 		return submission{}, err
 	}
-	if !model.IsValidId(req.UserId) {
+	if !validID(req.UserId) {
 		return submission{}, errors.New("user id is missing or malformed")
 	}
 	return submission{Type: req.Type, UserID: req.UserId, Cancelled: req.Cancelled, state: req.State, Values: req.Submission}, nil

@@ -97,9 +97,9 @@ func decodeCommand(body []byte) (command, error) {
 		Text: get("text"), TriggerID: get("trigger_id"), ResponseURL: form.Get("response_url"),
 	}
 	switch {
-	case !model.IsValidId(c.TeamID), !model.IsValidId(c.ChannelID), !model.IsValidId(c.UserID):
+	case !validID(c.TeamID), !validID(c.ChannelID), !validID(c.UserID):
 		return command{}, errors.New("team, channel or user id is missing or malformed")
-	case c.RootID != "" && !model.IsValidId(c.RootID):
+	case c.RootID != "" && !validID(c.RootID):
 		return command{}, errors.New("malformed root id")
 	case c.TriggerID == "" || len(c.TriggerID) > maxTriggerID:
 		return command{}, errors.New("trigger id is missing or too long")

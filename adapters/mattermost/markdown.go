@@ -137,7 +137,7 @@ func linkTarget(raw string) string {
 	}
 	var b strings.Builder
 	for _, c := range []byte(u.String()) {
-		if c <= ' ' || c >= 0x7f || strings.IndexByte("()<>\"'`\\*_~[]{}|^$@", c) >= 0 {
+		if c <= ' ' || c >= 0x7f || strings.IndexByte("()<>\"'`\\*[]{}|^$@", c) >= 0 {
 			b.WriteString("%" + strings.ToUpper(hexByte(c)))
 		} else {
 			b.WriteByte(c)

@@ -220,3 +220,11 @@ func (a *Adapter) server(workspace string) (*server, error) {
 		Msg: "The Mattermost server of this conversation is not configured here.",
 	}
 }
+
+// validID reports whether id can be one of Mattermost's: 26 lower-case letters and digits. The
+// model's own check lets other letters pass (model.IsValidId), and ids become parts of addresses.
+func validID(id string) bool {
+	return len(id) == 26 && !strings.ContainsFunc(id, func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < '0' || r > '9')
+	})
+}

@@ -60,7 +60,7 @@ func (a *Adapter) place(to ops.Conversation) (*server, error) {
 	if err != nil {
 		return nil, err
 	}
-	if to.Platform != Platform || !model.IsValidId(to.Channel) || to.Thread != "" && !model.IsValidId(to.Thread) {
+	if to.Platform != Platform || !validID(to.Channel) || to.Thread != "" && !validID(to.Thread) {
 		return nil, &ops.Error{Code: ops.CodeInvalid, Reason: ops.ReasonInternal, Msg: "This is no conversation of Mattermost."}
 	}
 	return s, nil
@@ -76,7 +76,7 @@ func (s *server) post(ctx context.Context, channel, thread, key string, p render
 		if err != nil {
 			return resp, err
 		}
-		if ref = made.Id; !model.IsValidId(ref) || made.ChannelId != channel {
+		if ref = made.Id; !validID(ref) || made.ChannelId != channel {
 			return resp, errGarbage
 		}
 		return resp, nil
@@ -118,7 +118,7 @@ func (a *Adapter) Update(ctx context.Context, to ops.Conversation, ref string, m
 	if err != nil {
 		return err
 	}
-	if !model.IsValidId(ref) {
+	if !validID(ref) {
 		return &ops.Error{Code: ops.CodeInvalid, Reason: ops.ReasonInternal, Msg: "This is no message of Mattermost."}
 	}
 	p := s.render(ctx, a.signer, m, binding{channel: to.Channel})
@@ -175,7 +175,7 @@ func (a *Adapter) Find(ctx context.Context, to ops.Conversation, key string) (st
 		}
 		for _, id := range list.Order {
 			post := list.Posts[id]
-			if post == nil || post.UserId != bot || post.DeleteAt != 0 || !model.IsValidId(post.Id) {
+			if post == nil || post.UserId != bot || post.DeleteAt != 0 || !validID(post.Id) {
 				continue
 			}
 			if got, ok := post.GetProp(keyProp).(string); ok && got == key {
@@ -206,7 +206,7 @@ func (a *Adapter) Direct(ctx context.Context, actor ops.Actor) (ops.Conversation
 		if err != nil {
 			return resp, err
 		}
-		if to.Channel = channel.Id; !model.IsValidId(to.Channel) {
+		if to.Channel = channel.Id; !validID(to.Channel) {
 			return resp, errGarbage
 		}
 		return resp, nil
@@ -220,7 +220,7 @@ func (a *Adapter) person(actor ops.Actor) (*server, error) {
 	if err != nil {
 		return nil, err
 	}
-	if actor.Platform != Platform || !model.IsValidId(actor.UserID) {
+	if actor.Platform != Platform || !validID(actor.UserID) {
 		return nil, &ops.Error{Code: ops.CodeInvalid, Reason: ops.ReasonInternal, Msg: "This is no person of Mattermost."}
 	}
 	return s, nil
@@ -241,7 +241,7 @@ func (a *Adapter) Member(ctx context.Context, actor ops.Actor, c ops.Conversatio
 		return chat.Membership{}, err
 	}
 	m := chat.Membership{Active: user.DeleteAt == 0, Guest: slices.Contains(strings.Fields(user.Roles), model.SystemGuestRoleId)}
-	if c.Workspace != actor.Workspace || !model.IsValidId(c.Channel) {
+	if c.Workspace != actor.Workspace || !validID(c.Channel) {
 		return m, nil
 	}
 	err = s.call(ctx, "look up a membership", func(ctx context.Context) (*model.Response, error) {
@@ -262,7 +262,7 @@ func (a *Adapter) Member(ctx context.Context, actor ops.Actor, c ops.Conversatio
 // Permalink implements [chat.Platform].
 func (a *Adapter) Permalink(to ops.Conversation, ref string) string {
 	s := a.servers[to.Workspace]
-	if s == nil || !model.IsValidId(ref) {
+	if s == nil || !validID(ref) {
 		return ""
 	}
 	return s.base.String() + "/_redirect/pl/" + ref

@@ -110,7 +110,7 @@ func (a *Adapter) registerTeam(ctx context.Context, s *server, bot, name string)
 	var found *model.Team
 	err := s.call(ctx, "look up the team", func(ctx context.Context) (resp *model.Response, err error) {
 		found, resp, err = s.client.GetTeamByName(ctx, name, "")
-		if err == nil && !model.IsValidId(found.Id) {
+		if err == nil && !validID(found.Id) {
 			err = errGarbage
 		}
 		return resp, err
@@ -241,7 +241,7 @@ func (a *Adapter) adopt(ctx context.Context, s *server, t *team, have, want *mod
 	current := t.token
 	s.mu.Unlock()
 	// A server that does not show tokens in its list cannot be compared with.
-	if !current.Empty() && (!model.IsValidId(have.Token) || current.Equal(have.Token)) {
+	if !current.Empty() && (!validID(have.Token) || current.Equal(have.Token)) {
 		return nil
 	}
 	return a.renew(ctx, s, t, have)
@@ -310,7 +310,7 @@ func (s *server) changing(t *team) func() {
 // accepts reports whether token is one that the server may use for the command of this team. An
 // unknown token waits for a change that is under way, until ctx ends.
 func (s *server) accepts(ctx context.Context, tokens TokenStore, teamID, token string) bool {
-	if token == "" || !model.IsValidId(teamID) {
+	if token == "" || !validID(teamID) {
 		return false
 	}
 	s.mu.Lock()

@@ -110,7 +110,7 @@ func (s *server) me(ctx context.Context) (string, error) {
 	var user *model.User
 	err := s.call(ctx, "look up the bot's own account", func(ctx context.Context) (resp *model.Response, err error) {
 		user, resp, err = s.client.GetMe(ctx, "")
-		if err == nil && !model.IsValidId(user.Id) {
+		if err == nil && !validID(user.Id) {
 			err = errGarbage
 		}
 		if err == nil {
@@ -309,7 +309,7 @@ func (s *server) usernames(ctx context.Context, ids []string) map[string]string 
 	defer cancel()
 	valid := regexp.MustCompile(`^[a-z0-9._-]{1,64}$`)
 	for _, id := range ids {
-		if !model.IsValidId(id) {
+		if !validID(id) {
 			continue
 		}
 		s.mu.Lock()
