@@ -149,7 +149,7 @@ func TestF05_PipelineWhoseAnswerWasLostIsFoundByItsKey(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t, func(c *gitlab.Config) { c.Timeout = 500 * time.Millisecond })
+			w := newWorld(t, func(c *gitlab.Config) { c.Timeout = time.Second })
 			w.server.Inject(gitlabtest.Fault{Route: "trigger", Times: 1, Do: tt.do})
 			_, err := w.Create(short(t), spec())
 			e := opsError(t, err)
@@ -195,7 +195,7 @@ func TestF07_TroubleOfGitLabIsToldApartByWhatItMayHaveDone(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t, func(c *gitlab.Config) { c.Timeout = 500 * time.Millisecond })
+			w := newWorld(t, func(c *gitlab.Config) { c.Timeout = time.Second })
 			w.server.Inject(gitlabtest.Fault{Route: "trigger", Do: tt.do})
 			_, err := w.Create(short(t), spec())
 			e := opsError(t, err)
