@@ -257,7 +257,7 @@ func TestAnswerShapesFollowTheSamples(t *testing.T) {
 	home := `{"type":"home","blocks":[]}`
 	trigger := make(chan string, 1)
 	w.serve(t, func(_ http.ResponseWriter, r *http.Request) { trigger <- r.PostFormValue("trigger_id") })
-	<-w.command(t, "x")
+	receive(t, w.command(t, "x"))
 	tests := []struct{ method, body string }{
 		{"auth.test", ""},
 		{"chat.postMessage", "channel=" + ops + "&text=x"},
@@ -269,7 +269,7 @@ func TestAnswerShapesFollowTheSamples(t *testing.T) {
 		{"users.lookupByEmail", "email=ann@example.com"},
 		{"usergroups.list", ""},
 		{"usergroups.users.list", "usergroup=S0DEPLOY1"},
-		{"views.open", "trigger_id=" + <-trigger + "&view=" + view("modal")},
+		{"views.open", "trigger_id=" + receive(t, trigger) + "&view=" + view("modal")},
 		{"views.publish", "user_id=" + ann + "&view=" + home},
 		{"files.getUploadURLExternal", "filename=a&length=1"},
 	}
@@ -392,7 +392,7 @@ func TestHangingFaultsEndWithTheCaller(t *testing.T) {
 				t.Fatal(err)
 			}
 			cancel()
-			if err := <-done; !errors.Is(err, context.Canceled) {
+			if err := receive(t, done); !errors.Is(err, context.Canceled) {
 				t.Errorf("got %v, want the caller's cancellation", err)
 			}
 		})
@@ -413,7 +413,7 @@ func TestSlowFaultWaitsOnTheClock(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.clock.Advance(7e9)
-	if err := <-done; err != nil {
+	if err := receive(t, done); err != nil {
 		t.Errorf("got %v after the delay, want success", err)
 	}
 }

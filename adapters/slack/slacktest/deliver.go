@@ -110,7 +110,6 @@ func (s *Server) send(ctx context.Context, kind string, r Request) Answer {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	late, release := s.clk.After(deadline)
-	defer release()
 
 	done := make(chan Answer, 1)
 	s.start(func() { done <- s.exchangeHTTP(ctx, r) })
@@ -124,6 +123,9 @@ func (s *Server) send(ctx context.Context, kind string, r Request) Answer {
 	case <-s.stop:
 		a = Answer{Err: "server closed"}
 	}
+	// Released before anyone can see the delivery, so that a test that moves the clock afterwards
+	// finds only the timers of what comes next.
+	release()
 	a.Took = s.clk.Now().Sub(sent)
 	s.log.DebugContext(ctx, "delivered", "kind", kind, "status", a.Status, "timed_out", a.TimedOut, "err", a.Err)
 	s.recordDelivery(Delivery{Kind: kind, Request: &r, Sent: sent, Answer: a})

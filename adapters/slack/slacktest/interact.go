@@ -349,8 +349,8 @@ func (s *Server) submission(user, viewID string, values map[string]any) (Object,
 }
 
 // submitted applies the answer to a view_submission. Source: docs.slack.dev, surfaces/modals.
-func (s *Server) submitted(user, viewID string, a Answer) Submission {
-	sub := Submission{Answer: a, Error: visibleError(a)}
+func (s *Server) submitted(user, viewID string, a Answer) (sub Submission) {
+	sub = Submission{Answer: a, Error: visibleError(a)}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	defer func() {

@@ -54,7 +54,7 @@ func client(s *slacktest.Server) *slack.Client {
 // within gives every test the same generous deadline on the machine's clock.
 func within(t *testing.T) context.Context {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	t.Cleanup(cancel)
 	return ctx
 }
@@ -78,6 +78,18 @@ func fixture(t *testing.T, name string) []byte {
 		t.Fatal(err)
 	}
 	return b
+}
+
+// receive takes the next value and fails the test when none comes.
+func receive[T any](t *testing.T, ch <-chan T) T {
+	t.Helper()
+	select {
+	case v := <-ch:
+		return v
+	case <-within(t).Done():
+		t.Fatal("nothing came")
+		panic("unreachable")
+	}
 }
 
 func decode[T any](t *testing.T, b []byte) T {
@@ -300,7 +312,7 @@ func TestCommandDeadlineIsThreeSeconds(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.clock.Advance(3 * time.Second)
-	if r := <-got; r.Error != "operation_timeout" || r.Answer.Took != 3*time.Second {
+	if r := receive(t, got); r.Error != "operation_timeout" || r.Answer.Took != 3*time.Second {
 		t.Errorf("got %q after %v, want operation_timeout after 3s", r.Error, r.Answer.Took)
 	}
 }
@@ -320,7 +332,7 @@ func TestCommandFieldsParseAndAreEscaped(t *testing.T) {
 	if _, err := w.Command(within(t), slacktest.CommandOpts{User: ann, Channel: ops, Text: text}); err != nil {
 		t.Fatal(err)
 	}
-	c := <-got
+	c := receive(t, got)
 	if want := "deploy <@U0ANN0001> <#C0OPS0001|ops> <#C0SECRET1|> @nobody <https://example.com/?a=1&b=2>"; c.Text != want {
 		t.Errorf("got text %q, want %q", c.Text, want)
 	}
@@ -354,7 +366,7 @@ func TestClickCarriesTheStoredMessage(t *testing.T) {
 	if !a.OK() {
 		t.Errorf("got answer %+v, want it acknowledged", a)
 	}
-	c := <-got
+	c := receive(t, got)
 	if c.Type != slack.InteractionTypeBlockActions || c.User.ID != ann || c.Container.MessageTs != ts || c.Message.Timestamp != ts {
 		t.Errorf("got type %s, user %s, container %s, message %s", c.Type, c.User.ID, c.Container.MessageTs, c.Message.Timestamp)
 	}

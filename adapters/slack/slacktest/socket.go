@@ -389,7 +389,6 @@ func (s *Server) sendEnvelope(ctx context.Context, kind string, envelope Object)
 	}
 	d.Socket = targets[0].n
 	late, release := s.clk.After(deadline)
-	defer release()
 	for _, c := range targets {
 		_ = c.write(envelope) // no acknowledgement will tell
 	}
@@ -404,6 +403,7 @@ func (s *Server) sendEnvelope(ctx context.Context, kind string, envelope Object)
 	case <-s.stop:
 		d.Answer = Answer{Err: "server closed"}
 	}
+	release()
 	s.mu.Lock()
 	delete(s.sockets.pending, id)
 	s.sockets.past[id] = why

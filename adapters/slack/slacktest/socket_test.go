@@ -97,7 +97,7 @@ func TestSocketModeClientOfSlackGo(t *testing.T) {
 	}()
 	w.waitSockets(t, 1)
 
-	r := <-w.command(t, "deploy demo")
+	r := receive(t, w.command(t, "deploy demo"))
 	if r.Message == nil || r.Message.Text != "on it" {
 		t.Errorf("got reply %+v, want the text of the acknowledgement", r)
 	}
@@ -204,7 +204,7 @@ func TestSocketAcksThatSlackDrops(t *testing.T) {
 				t.Fatal(err)
 			}
 			w.clock.Advance(3 * time.Second)
-			if r := <-reply; r.Error != "operation_timeout" {
+			if r := receive(t, reply); r.Error != "operation_timeout" {
 				t.Errorf("got %q, want operation_timeout", r.Error)
 			}
 			if got := w.Acks()[0].Dropped; got != tt.want {
@@ -226,7 +226,7 @@ func TestSocketEnvelopeArrivesTwiceAcrossConnections(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if r := <-reply; r.Error != "" {
+	if r := receive(t, reply); r.Error != "" {
 		t.Errorf("got error %q, want none", r.Error)
 	}
 	if err := w.Until(within(t), func() bool { return len(w.Acks()) == 2 }); err != nil {
@@ -290,7 +290,7 @@ func TestSocketEndings(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.clock.Advance(3 * time.Second)
-	if r := <-reply; r.Error != "operation_timeout" {
+	if r := receive(t, reply); r.Error != "operation_timeout" {
 		t.Errorf("got %q, want operation_timeout", r.Error)
 	}
 }
