@@ -164,6 +164,9 @@ func New(cfg Config) (*Adapter, error) {
 	}
 	hosts := map[string]*host{}
 	for name, p := range cfg.Projects {
+		if strings.Contains(name, ":") {
+			return nil, fmt.Errorf("gitlab: project %s: its name holds a colon", name)
+		}
 		if p.ID <= 0 {
 			return nil, fmt.Errorf("gitlab: project %s: id is %d, want a number above 0", name, p.ID)
 		}

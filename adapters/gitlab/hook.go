@@ -211,7 +211,7 @@ func (h *Hooks) take(ctx context.Context, hosts []hookHost, body []byte) int {
 		return http.StatusOK
 	}
 	for _, host := range hosts {
-		name, ours := host.projects[e.project()]
+		name, ours := host.projects[e.project]
 		if !ours {
 			continue
 		}
@@ -223,7 +223,7 @@ func (h *Hooks) take(ctx context.Context, hosts []hookHost, body []byte) int {
 		}
 		return http.StatusOK
 	}
-	h.log.DebugContext(ctx, "webhook of a project that is not ours", "project_id", e.project())
+	h.log.DebugContext(ctx, "webhook of a project that is not ours", "project_id", e.project)
 	return http.StatusOK
 }
 

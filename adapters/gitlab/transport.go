@@ -176,10 +176,12 @@ func dialer(allowed map[string]bool, timeout time.Duration) *http.Transport {
 			}
 			return d.DialContext(ctx, network, address)
 		},
-		ForceAttemptHTTP2:      true,
-		MaxIdleConnsPerHost:    8,
-		MaxConnsPerHost:        64,
-		IdleConnTimeout:        90 * time.Second,
+		ForceAttemptHTTP2:   true,
+		MaxIdleConnsPerHost: 8,
+		MaxConnsPerHost:     64,
+		// Below the 60 s and more after which servers and balancers close: a request that meets a
+		// connection on its way down has an outcome that nobody knows.
+		IdleConnTimeout:        30 * time.Second,
 		TLSHandshakeTimeout:    timeout / 2,
 		MaxResponseHeaderBytes: 256 << 10,
 	}

@@ -23,9 +23,9 @@ func TestF05I01_AnswerLostAfterCommitIsAdoptedNotRepeated(t *testing.T) {
 	}{
 		{"connection reset", gitlabtest.DropAfter()},
 		{"502 after commit", gitlabtest.AnswerAfter(502, nil, "<html>")},
-		{"garbage", gitlabtest.AnswerAfter(201, gitlabtest.JSON(), `{"id":`)},
-		{"empty 200", gitlabtest.AnswerAfter(200, gitlabtest.JSON(), ``)},
-		{"500 after commit", gitlabtest.AnswerAfter(500, gitlabtest.JSON(), `{"message":"500 Internal Server Error"}`)},
+		{"garbage", gitlabtest.AnswerAfter(201, jsonHeader(), `{"id":`)},
+		{"empty 200", gitlabtest.AnswerAfter(200, jsonHeader(), ``)},
+		{"500 after commit", gitlabtest.AnswerAfter(500, jsonHeader(), `{"message":"500 Internal Server Error"}`)},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
@@ -77,12 +77,12 @@ func TestF08_RefusalForGoodFailsAndSaysWhy(t *testing.T) {
 		reason ops.Reason
 		says   string
 	}{
-		{"400 ref gone", gitlabtest.Answer(400, gitlabtest.JSON(), `{"message":{"base":["Reference not found"]}}`), ops.ReasonGitLabRefused, "Reference not found"},
-		{"400 rules", gitlabtest.Answer(400, gitlabtest.JSON(), `{"message":{"base":["Pipeline will not run for the selected trigger. The rules configuration prevented any jobs from being added to the pipeline."]}}`), ops.ReasonGitLabRefused, "rules configuration"},
-		{"401", gitlabtest.Answer(401, gitlabtest.JSON(), `{"message":"401 Unauthorized"}`), ops.ReasonGitLabDenied, "token"},
-		{"403", gitlabtest.Answer(403, gitlabtest.JSON(), `{"message":"403 Forbidden"}`), ops.ReasonGitLabDenied, "trigger"},
-		{"404", gitlabtest.Answer(404, gitlabtest.JSON(), `{"message":"404 Not Found"}`), ops.ReasonGitLabDenied, "trigger"},
-		{"422", gitlabtest.Answer(422, gitlabtest.JSON(), `{"message":"config_error"}`), ops.ReasonConfigError, ""},
+		{"400 ref gone", gitlabtest.Answer(400, jsonHeader(), `{"message":{"base":["Reference not found"]}}`), ops.ReasonGitLabRefused, "Reference not found"},
+		{"400 rules", gitlabtest.Answer(400, jsonHeader(), `{"message":{"base":["Pipeline will not run for the selected trigger. The rules configuration prevented any jobs from being added to the pipeline."]}}`), ops.ReasonGitLabRefused, "rules configuration"},
+		{"401", gitlabtest.Answer(401, jsonHeader(), `{"message":"401 Unauthorized"}`), ops.ReasonGitLabDenied, "token"},
+		{"403", gitlabtest.Answer(403, jsonHeader(), `{"message":"403 Forbidden"}`), ops.ReasonGitLabDenied, "start a pipeline"},
+		{"404", gitlabtest.Answer(404, jsonHeader(), `{"message":"404 Not Found"}`), ops.ReasonGitLabDenied, "start a pipeline"},
+		{"422", gitlabtest.Answer(422, jsonHeader(), `{"message":"config_error"}`), ops.ReasonConfigError, ""},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
@@ -110,7 +110,7 @@ func TestF07S20_GitLabDownAtStartWaitsVisiblyAndGoesOn(t *testing.T) {
 		do   gitlabtest.Action
 	}{
 		{"429", gitlabtest.RateLimited(30 * time.Second)},
-		{"500", gitlabtest.Answer(500, gitlabtest.JSON(), `{"message":"500 Internal Server Error"}`)},
+		{"500", gitlabtest.Answer(500, jsonHeader(), `{"message":"500 Internal Server Error"}`)},
 		{"503", gitlabtest.Answer(503, nil, "<html>maintenance</html>")},
 		{"HTML instead of JSON", gitlabtest.HTML()},
 		{"reset", gitlabtest.DropBefore()},
@@ -278,7 +278,7 @@ func TestF29I06_StaleReadIsIgnoredAndARealRetryOpensTheNextRun(t *testing.T) {
 	if err := r.lab.RetryPipeline(pid); err != nil {
 		t.Fatal(err)
 	}
-	r.pass(time.Minute)
+	r.pass(time.Minute + 5*time.Second)
 	if got := r.op(id); got.Run != 2 || got.State.Final() && got.State != ops.Succeeded {
 		t.Fatalf("got run %d %s after a retry in GitLab, want run 2 under way", got.Run, got.State)
 	}

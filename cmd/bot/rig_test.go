@@ -405,3 +405,5 @@ func jsonText(t *testing.T, v any) string {
 	}
 	return string(b)
 }
+
+func jsonHeader() http.Header { return http.Header{"Content-Type": {"application/json"}} }

@@ -185,13 +185,13 @@ func TestO52_TokenThatIsNotEnoughIsSaid(t *testing.T) {
 			if strings.HasPrefix(tc.name, "403") {
 				code = 403
 			}
-			r.lab.Inject(gitlabtest.Fault{Do: gitlabtest.Answer(code, gitlabtest.JSON(), tc.status)})
+			r.lab.Inject(gitlabtest.Fault{Do: gitlabtest.Answer(code, jsonHeader(), tc.status)})
 			mustContain(t, r.typed("alice", "deploy demo"), "token", tc.want) // the list of instances cannot be read
 			r.lab.Heal()
 			mustContain(t, r.typed("alice", "status eu"), "no pipeline yet")
 			r.clock.Advance(20 * time.Second)
 			id := r.deploy("alice", "demo")
-			r.lab.Inject(gitlabtest.Fault{Do: gitlabtest.Answer(code, gitlabtest.JSON(), tc.status)})
+			r.lab.Inject(gitlabtest.Fault{Do: gitlabtest.Answer(code, jsonHeader(), tc.status)})
 			op := r.until(id, ops.Refused)
 			if string(op.Reason) != tc.want {
 				t.Errorf("got reason %s, want %s", op.Reason, tc.want)
