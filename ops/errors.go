@@ -95,6 +95,8 @@ var (
 	ErrNotFound = errors.New("not found")
 	// ErrDuplicate: a request with this key is already recorded.
 	ErrDuplicate = errors.New("duplicate request")
+	// ErrIDTaken: another operation has this id; try a new one.
+	ErrIDTaken = errors.New("operation id is taken")
 	// ErrBusy: the target has an unfinished operation.
 	ErrBusy = errors.New("target has an unfinished operation")
 	// ErrStale: the row's version has moved on since it was read.

@@ -14,6 +14,8 @@ type Operation struct {
 
 	// The current run.
 	Run         int    // 1, 2, …
+	RunBy       Actor  // who asked for this run: the requester, or whoever pressed Retry
+	RunByName   string // shown, never decided on
 	Key         string // 32 hex digits, 128 random bits
 	Number      int64  // DEPLOYMENT_REQUEST_ID: decimal, never used twice
 	Outstanding bool   // a POST was begun and its outcome is not known

@@ -44,12 +44,14 @@ type Filter struct {
 // Tx changes rows.
 type Tx interface {
 	Reader
-	// Create stores a new operation. ErrDuplicate if Request.Key is known, ErrBusy if the target
-	// has an unfinished operation.
+	// Create stores a new operation. ErrDuplicate if Request.Key is known, ErrIDTaken if its id
+	// is, ErrBusy if the target has an unfinished operation; checked in that order.
 	Create(ctx context.Context, op Operation, evs []Event) error
 	// Move stores op if its Version is still the one in the store, and raises it by one; else
 	// ErrStale. ErrBusy if a final operation is reopened while its target is taken.
 	Move(ctx context.Context, op Operation, evs []Event) error
+	// NextNumber returns a number that no run has had: atLeast, or one more than the highest.
+	NextNumber(ctx context.Context, atLeast int64) (int64, error)
 	// Seen records the key of a request that must act only once. ErrDuplicate if it is known.
 	Seen(ctx context.Context, key, operation string, at time.Time) error
 	// PutDelivery inserts the message, or replaces the one with the same operation, run and kind
@@ -96,6 +98,8 @@ type Pipelines interface {
 type Repos interface {
 	// Instances lists the folders below folder on the project's ref.
 	Instances(ctx context.Context, project, folder string) ([]string, error)
+	// Latest returns the project's newest pipeline, false if it has none yet.
+	Latest(ctx context.Context, project string) (Pipeline, bool, error)
 	// Recent returns pipelines that were created by our kind of request since then, with the
 	// reference each one carries, so that a lost store can be filled again.
 	Recent(ctx context.Context, project string, since time.Time) ([]Found, error)

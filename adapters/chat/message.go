@@ -73,6 +73,7 @@ const (
 	Mono
 	Link    // to URL
 	Mention // of the person with the id User; Text is the name where mentions are impossible
+	Break   // a line break; Text is empty
 )
 
 // Span is a piece of text in one style.

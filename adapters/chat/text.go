@@ -6,6 +6,10 @@ import "strings"
 func (t Text) String() string {
 	var b strings.Builder
 	for _, s := range t {
+		if s.Style == Break {
+			b.WriteByte('\n')
+			continue
+		}
 		b.WriteString(s.Text)
 	}
 	return b.String()

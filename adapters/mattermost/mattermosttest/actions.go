@@ -94,7 +94,7 @@ func (s *Server) clicked(c *call, key string) (Post, Action, *APIError) {
 		return k.post, k.action, nil
 	}
 	r := s.find(c.path("id"))
-	if r == nil || !s.writes(c.user, r.now().ChannelID) {
+	if r == nil || !s.belongs(c.user, r.now().ChannelID) {
 		return Post{}, Action{}, errPermission()
 	}
 	if r.now().DeleteAt != 0 {

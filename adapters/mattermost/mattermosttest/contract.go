@@ -22,9 +22,9 @@ const contractTimeout = 90 * time.Second
 // to, in everything that a bot relies on. newPeer is called for each case,
 // many at a time. It returns the set-up that the package's constants describe,
 // on a server that may be shared and that may call integrations on 127.0.0.1.
-func RunContract(t *testing.T, newPeer func(t *testing.T) *Peer) {
+func RunContract(t *testing.T, newPeer func(testing.TB) *Peer) {
 	t.Helper()
-	for _, suite := range [][]contractCase{commandCases(), actionCases(), dialogCases(), postCases(), accessCases()} {
+	for _, suite := range [][]contractCase{commandCases(), actionCases(), dialogCases(), postCases(), accessCases(), clientCases()} {
 		for _, c := range suite {
 			t.Run(c.name, func(t *testing.T) {
 				t.Parallel()

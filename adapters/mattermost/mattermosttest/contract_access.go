@@ -15,6 +15,7 @@ func accessCases() []contractCase {
 		{"a bad token", accessToken},
 		{"a revoked token", accessRevoked},
 		{"a channel that the bot is not in", accessChannel},
+		{"a team admin may post everywhere and let himself in", accessTeamAdmin},
 		{"an ephemeral post needs a permission", accessEphemeral},
 		{"a route that does not exist", accessRoute},
 		{"errors have one shape", accessErrorShape},
@@ -48,7 +49,8 @@ func (b *bench) look(user, path string) someone {
 }
 
 func accessMe(b *bench) {
-	if me := b.look(Bot, "/users/me"); me.ID != b.Accounts[Bot].ID || !me.IsBot || me.Username != Bot || me.Roles != "system_user" {
+	me := b.look(Bot, "/users/me")
+	if me.ID != b.Accounts[Bot].ID || !me.IsBot || me.Username != Bot || me.Roles != BotRoles {
 		b.Errorf("the bot: got %+v", me)
 	}
 	if me := b.look("alice", "/users/me"); me.ID != b.Accounts["alice"].ID || me.IsBot {
@@ -107,11 +109,11 @@ func accessMembers(b *bench) {
 		UserID      string `json:"user_id"`
 		SchemeAdmin bool   `json:"scheme_admin"`
 	}
-	path := "/teams/" + b.TeamID + "/members/" + b.Accounts[Bot].ID
+	path := "/teams/" + b.TeamID + "/members/" + b.Accounts["dave"].ID
 	m, err := do[member](b.ctx, b.Peer, Bot, http.MethodGet, path, nil)
 	b.ok(err)
 	if !m.SchemeAdmin {
-		b.Error("the bot: got no team admin, want one")
+		b.Error("dave: got no team admin, want one")
 	}
 	path = "/teams/" + b.TeamID + "/members/" + b.Accounts["alice"].ID
 	if m, err = do[member](b.ctx, b.Peer, Bot, http.MethodGet, path, nil); err != nil || m.SchemeAdmin {
@@ -186,6 +188,38 @@ func accessChannel(b *bench) {
 	b.refused("join a private one", a.Err(), http.StatusForbidden, errIDPermission)
 	a = b.call(Bot, http.MethodGet, "/channels/"+b.Channels[Private]+"/posts?since=1", nil)
 	b.refused("read a private one", a.Err(), http.StatusForbidden, errIDPermission)
+}
+
+// accessTeamAdmin is why a bot should not be made team admin for the sake of
+// its slash commands.
+func accessTeamAdmin(b *bench) {
+	private := b.must(b.NewChannel(b.ctx, "P", "private", "alice"))
+	p, err := b.CreatePost(b.ctx, "alice", Post{ChannelID: private, Message: "x"})
+	b.ok(err)
+	if _, err := b.CreatePost(b.ctx, "dave", Post{ChannelID: private, Message: "me too"}); err != nil {
+		b.Errorf("post: got %v, want success", err)
+	}
+	for _, path := range []string{"/posts/" + p.ID, "/channels/" + private, "/channels/" + private + "/posts"} {
+		b.refused("read "+path, b.call("dave", http.MethodGet, path, nil).Err(), http.StatusForbidden, errIDPermission)
+	}
+	a := b.call("dave", http.MethodPut, "/posts/"+p.ID+"/patch", map[string]string{"message": "y"})
+	b.refused("patch", a.Err(), http.StatusForbidden, errIDPermission)
+	if a := b.call("dave", http.MethodDelete, "/posts/"+p.ID, nil); a.Status != http.StatusOK {
+		b.Errorf("delete: got %d, want 200", a.Status)
+	}
+	a = b.call("dave", http.MethodPost, "/channels/"+private+"/members", map[string]string{"user_id": b.Accounts["dave"].ID})
+	if a.Status != http.StatusCreated {
+		b.Errorf("join: got %d, want 201", a.Status)
+	}
+	if a := b.call("dave", http.MethodGet, "/channels/"+private+"/posts", nil); a.Status != http.StatusOK {
+		b.Errorf("read as a member: got %d, want 200", a.Status)
+	}
+	a = b.call("dave", http.MethodPost, "/commands", SlashCommand{
+		TeamID: b.TeamID, Trigger: "d" + newID(), Method: "P", URL: b.app.url,
+	})
+	if a.Status != http.StatusCreated {
+		b.Errorf("command: got %d, want 201", a.Status)
+	}
 }
 
 func accessEphemeral(b *bench) {

@@ -108,7 +108,7 @@ func postBodySize(b *bench) {
 	if a := b.call(Bot, http.MethodPost, "/posts", long(100_000)); a.Status != http.StatusCreated {
 		b.Errorf("100,000 characters: got %d, want 201", a.Status)
 	}
-	a := b.call(Bot, http.MethodPost, "/posts", long(300_000))
+	a := b.call(Bot, http.MethodPost, "/posts", long(301_000))
 	b.refused("over 300,000 bytes", a.Err(), http.StatusRequestEntityTooLarge, "api.context.request_body_too_large.app_error")
 	a = b.call(Bot, http.MethodPost, "/posts", []byte(`{"channel_id":`))
 	b.refused("broken", a.Err(), http.StatusBadRequest, "api.context.invalid_body_param.app_error")
@@ -200,15 +200,25 @@ func postSince(b *bench) {
 	if list.Posts[deleted.ID].DeleteAt == 0 || list.Posts[edited.ID].Message != "a2" {
 		b.Errorf("since: got deleted at %d and %q", list.Posts[deleted.ID].DeleteAt, list.Posts[edited.ID].Message)
 	}
-	// Earlier versions of edited posts come too, as deleted posts of their own.
+	// Earlier versions of edited posts come too, as deleted posts of their own
+	// without their text.
 	versions := 0
-	for _, p := range list.Posts {
-		if p.OriginalID == edited.ID && p.Message == "a" && p.DeleteAt != 0 {
+	for _, id := range list.Order {
+		p := list.Posts[id]
+		if p.OriginalID == edited.ID && p.Message == "" && p.DeleteAt != 0 {
 			versions++
 		}
 	}
 	if versions != 1 || len(list.Order) != 4 {
 		b.Errorf("since: got %d posts with %d old versions, want 4 with 1", len(list.Order), versions)
+	}
+	// A reply touches its root, which comes again.
+	mark = b.post(Post{Message: "mark"})
+	b.post(Post{Message: "reply", RootID: old.ID})
+	list, err = b.Since(b.ctx, Bot, b.channel, mark.UpdateAt)
+	b.ok(err)
+	if len(list.Order) != 2 || !slices.Contains(list.Order, old.ID) {
+		b.Errorf("since a reply: got %v, want the reply and its root", list.Order)
 	}
 }
 

@@ -2,6 +2,8 @@ package mattermosttest
 
 import (
 	"bytes"
+	"context"
+	"fmt"
 	"net/http"
 	"path"
 	"slices"
@@ -60,6 +62,7 @@ func (s *Server) record(r *http.Request, body []byte) int {
 		c.User = u.name
 	}
 	s.calls = append(s.calls, c)
+	s.ledgerChanged()
 	return len(s.calls) - 1
 }
 
@@ -77,6 +80,31 @@ func (s *Server) answered(n, status int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.calls[n].Status = status
+	s.ledgerChanged()
+}
+
+func (s *Server) ledgerChanged() {
+	close(s.called)
+	s.called = make(chan struct{})
+}
+
+// AwaitCalls waits until n calls as CallsTo finds them have arrived, answered
+// or not, and returns them. It ends with ctx.
+func (s *Server) AwaitCalls(ctx context.Context, n int, method, pattern string) ([]Call, error) {
+	for {
+		s.mu.Lock()
+		changed := s.called
+		s.mu.Unlock()
+		got := s.CallsTo(method, pattern)
+		if len(got) >= n {
+			return got, nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return got, fmt.Errorf("%d of %d calls to %s %s: %w", len(got), n, method, pattern, ctx.Err())
+		}
+	}
 }
 
 // Post is the post as stored, with the integrations that the API hides.

@@ -2,12 +2,14 @@ package mattermosttest
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
 	"io"
 	"maps"
 	"net/http"
+	"slices"
 	"strconv"
 	"sync"
 	"testing"
@@ -20,7 +22,7 @@ type Account struct {
 }
 
 // World is a set-up server: the names of the package's constants, and "alice",
-// "bob" and "carol", with their ids.
+// "bob", "carol" and "dave", with their ids.
 type World struct {
 	URL      string
 	TeamID   string
@@ -353,6 +355,7 @@ func (p *Peer) Thread(ctx context.Context, id string) ([]Post, error) {
 	for _, id := range list.Order {
 		out = append(out, list.Posts[id])
 	}
+	slices.SortFunc(out, func(a, b Post) int { return cmp.Compare(a.CreateAt, b.CreateAt) }) // the server's order varies
 	return out, nil
 }
 

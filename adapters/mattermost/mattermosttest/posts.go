@@ -91,6 +91,9 @@ func (s *Server) addPost(u *user, in newPost) (Post, *APIError) {
 		p.Props["from_bot"] = "true"
 	}
 	p.FileIDs = s.attach(u, &p, in.FileIDs)
+	if root := s.live(in.RootID); root != nil {
+		root.now().UpdateAt = at // a reply touches its root
+	}
 	ch := s.channels[in.ChannelID]
 	ch.posts = append(ch.posts, &record{versions: []Post{p}})
 	ch.lastPostAt = at
@@ -132,6 +135,10 @@ func (s *Server) view(p *Post) Post {
 		for i := range a.Actions {
 			a.Actions[i].Integration = nil
 		}
+	}
+	if v.DeleteAt != 0 {
+		v.Message, v.Metadata = "", &Metadata{}
+		return v
 	}
 	v.Metadata = s.metadata(&v)
 	root := cmp.Or(v.RootID, v.ID)
@@ -183,7 +190,7 @@ func (s *Server) deletePost(c *call) (reply, *APIError) {
 	}
 	p := r.now()
 	ch := s.channels[p.ChannelID]
-	if p.UserID != c.user.id && !s.manages(c.user, ch.teamID) || !s.writes(c.user, ch.id) {
+	if p.UserID != c.user.id && !s.administers(c.user, ch.teamID) || !s.writes(c.user, ch.id) {
 		return fail(errPermission())
 	}
 	s.remove(r)
@@ -200,7 +207,7 @@ func (s *Server) remove(r *record) {
 		v := other.now().clone()
 		v.DeleteAt = s.stamp()
 		v.UpdateAt = v.DeleteAt
-		other.versions = append(other.versions, v)
+		other.add(v)
 	}
 	shown := s.view(r.now())
 	s.publish(event{name: "post_deleted", data: map[string]any{"post": mustJSON(shown)}, channelID: shown.ChannelID})
@@ -276,7 +283,7 @@ func (s *Server) editable(c *call) (*record, *APIError) {
 		return nil, errPermission()
 	}
 	p := r.now()
-	if p.UserID != c.user.id && !c.user.sysAdmin || !s.writes(c.user, p.ChannelID) {
+	if p.UserID != c.user.id && !c.user.sysAdmin || !s.belongs(c.user, p.ChannelID) {
 		return nil, errPermission()
 	}
 	return r, nil
@@ -305,7 +312,7 @@ func (s *Server) edit(r *record, c change) (Post, *APIError) {
 	if p.Message != old.Message || !sameAttachments(&p, old) || !slices.Equal(p.FileIDs, old.FileIDs) {
 		p.EditAt = at
 	}
-	r.versions = append(r.versions, p)
+	r.add(p)
 	shown := s.view(&p)
 	s.publish(event{name: "post_edited", data: map[string]any{"post": mustJSON(shown)}, channelID: p.ChannelID})
 	return shown, nil
@@ -327,9 +334,10 @@ func (s *Server) getThread(c *call) (reply, *APIError) {
 	}
 	root := cmp.Or(r.now().RootID, r.now().ID)
 	no := false
-	list := PostList{Order: []string{}, Posts: map[string]Post{}, HasNext: &no}
+	asked := r.now().ID // comes first; clients sort by time
+	list := PostList{Order: []string{asked}, Posts: map[string]Post{asked: s.view(r.now())}, HasNext: &no}
 	for _, r := range s.channels[r.now().ChannelID].posts {
-		if p := r.now(); p.DeleteAt == 0 && (p.ID == root || p.RootID == root) {
+		if p := r.now(); p.DeleteAt == 0 && (p.ID == root || p.RootID == root) && p.ID != asked {
 			list.Order = append(list.Order, p.ID)
 			list.Posts[p.ID] = s.view(p)
 		}
@@ -379,12 +387,22 @@ func (s *Server) getChannelPosts(c *call) (reply, *APIError) {
 	return ok(list)
 }
 
-// since lists what was written, edited or deleted after an instant.
+// since lists what was written, edited or deleted after an instant. Each
+// earlier version of an edited post is a deleted post of its own, named after
+// the edit that replaced it.
 func (s *Server) since(ch *channel, since int64) PostList {
 	list := PostList{Order: []string{}, Posts: map[string]Post{}}
 	for _, r := range slices.Backward(ch.posts) {
 		if p := r.now(); p.UpdateAt > since {
 			s.list(&list, p)
+		}
+		for i, old := range r.versions[:len(r.versions)-1] {
+			next := r.versions[i+1]
+			if next.DeleteAt == 0 && next.UpdateAt > since {
+				old.OriginalID, old.ID = old.ID, r.oldIDs[i]
+				old.UpdateAt, old.DeleteAt = next.UpdateAt, next.UpdateAt
+				s.list(&list, &old)
+			}
 		}
 	}
 	return list

@@ -21,7 +21,7 @@ import (
 
 // Limits of a Mattermost server with its default configuration.
 const (
-	maxBody          = 300_000          // ServiceSettings.MaximumPayloadSizeBytes
+	maxBody          = 300_000 + 512    // ServiceSettings.MaximumPayloadSizeBytes, and bytes.MinRead
 	maxReply         = 1 << 20          // app.MaxIntegrationResponseSize
 	defaultTimeout   = 30 * time.Second // OutgoingIntegrationRequestsTimeout
 	pendingPostLife  = 30 * time.Second // app.pendingPostIDsCacheTTL
@@ -72,6 +72,7 @@ type Server struct {
 	cookies    map[string]cookie
 	sockets    map[*socket]struct{}
 	calls      []Call
+	called     chan struct{} // closed and replaced at each change of calls
 	deliveries []Delivery
 	faults     []*Fault
 	buckets    map[string]float64 // rate limit: tokens used, and
@@ -95,6 +96,7 @@ func New(tb testing.TB, o Options) *Server {
 		users: map[string]*user{}, teams: map[string]*team{}, channels: map[string]*channel{},
 		hooks: map[string]*responseHook{}, pending: map[string]pendingPost{}, files: map[string]*file{},
 		cookies: map[string]cookie{}, sockets: map[*socket]struct{}{},
+		called:  make(chan struct{}),
 		buckets: map[string]float64{}, bucketAt: map[string]time.Time{},
 	}
 	s.ended, s.stop = context.WithCancel(context.Background())
@@ -206,7 +208,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case errors.As(err, &tooBig):
 		s.writeError(rec, apiError(http.StatusRequestEntityTooLarge, "api.context.request_body_too_large.app_error",
-			"Request body too large."))
+			"Unable to process request. Request body too large."))
 		return
 	case err != nil:
 		return // the caller has gone
@@ -246,6 +248,7 @@ func (s *Server) route(pattern string, session bool, h handler) {
 			}
 		}
 		c.body, _ = io.ReadAll(r.Body) // memory, put there by dispatch
+		r.Body = io.NopCloser(bytes.NewReader(c.body))
 		got, apiErr := h(c)
 		if apiErr != nil {
 			s.writeError(w, apiErr)

@@ -10,9 +10,11 @@ import (
 // The set-up that a Peer promises, on the fake and on a real server.
 //
 // In team Team there are an open channel Channel with alice, bob and the bot,
-// and a private channel Private with alice alone. carol is in the team and in
-// neither channel. admin is system admin. The bot is team admin, which lets it
-// manage slash commands, and nothing more.
+// and a private channel Private with alice alone. carol and dave are in the
+// team and in neither channel; dave is team admin, Admin system admin. The bot
+// has a system role that holds the permission manage_slash_commands and no
+// other. (Team admins have it too, but may also post to every channel of the
+// team, private ones included, and let themselves in.)
 const (
 	Team    = "ops"
 	Channel = "deploys"
@@ -20,6 +22,11 @@ const (
 	Bot     = "ocim"
 	Admin   = "admin"
 )
+
+// BotRoles are the system roles of the bot. The second one is of no other use
+// without a licence, so that a set-up can give it the one permission that the
+// bot needs.
+const BotRoles = "system_user system_custom_group_admin"
 
 // maxMessageRunes is the longest message (Mattermost: PostMessageMaxRunesV2).
 const maxMessageRunes = 16383
@@ -34,8 +41,11 @@ type user struct {
 }
 
 func (u *user) roles() string {
-	if u.sysAdmin {
+	switch {
+	case u.sysAdmin:
 		return "system_user system_admin"
+	case u.bot:
+		return BotRoles
 	}
 	return "system_user"
 }
@@ -57,6 +67,12 @@ type channel struct {
 // is what is in the database.
 type record struct {
 	versions []Post
+	oldIDs   []string // the ids under which all but the last live on
+}
+
+func (r *record) add(p Post) {
+	r.versions = append(r.versions, p)
+	r.oldIDs = append(r.oldIDs, newID())
 }
 
 func (r *record) now() *Post { return &r.versions[len(r.versions)-1] }
@@ -82,14 +98,15 @@ func validID(id string) bool {
 // seed makes the world of the constants above.
 func (s *Server) seed() {
 	s.addUser(Admin, "").sysAdmin = true
-	alice, bob, carol := s.addUser("alice", "Alice"), s.addUser("bob", "Bob"), s.addUser("carol", "Carol")
+	alice, bob := s.addUser("alice", "Alice"), s.addUser("bob", "Bob")
+	carol, dave := s.addUser("carol", "Carol"), s.addUser("dave", "Dave")
 	bot := s.addUser(Bot, "ocim")
 	bot.bot = true
 
 	t := &team{id: newID(), name: Team, createAt: s.stamp(), members: map[string]bool{}}
 	s.teams[t.id] = t
-	for _, u := range []*user{alice, bob, carol, bot} {
-		t.members[u.id] = u == bot
+	for _, u := range []*user{alice, bob, carol, dave, bot} {
+		t.members[u.id] = u == dave
 	}
 	s.addChannel(t, "O", Channel, alice, bob, bot)
 	s.addChannel(t, "P", Private, alice)
@@ -169,21 +186,34 @@ func (s *Server) inTeam(u *user, teamID string) bool {
 	return member || u.sysAdmin
 }
 
-func (s *Server) manages(u *user, teamID string) bool {
+// administers reports whether u is an admin of the team, who may post to all
+// of its channels, add members and delete what others wrote.
+func (s *Server) administers(u *user, teamID string) bool {
 	t := s.teams[teamID]
-	return t != nil && (t.members[u.id] || u.sysAdmin)
+	return u.sysAdmin || t != nil && t.members[u.id]
 }
 
-// writes reports whether u may post to the channel, edit there and click.
-func (s *Server) writes(u *user, channelID string) bool {
+// manages reports whether u may manage slash commands of the team.
+func (s *Server) manages(u *user, teamID string) bool {
+	return u.bot || s.administers(u, teamID)
+}
+
+// belongs reports whether u may edit and click in the channel.
+func (s *Server) belongs(u *user, channelID string) bool {
 	c := s.channels[channelID]
 	return c != nil && (c.members[u.id] || u.sysAdmin)
+}
+
+// writes reports whether u may post to the channel.
+func (s *Server) writes(u *user, channelID string) bool {
+	c := s.channels[channelID]
+	return c != nil && (c.members[u.id] || s.administers(u, c.teamID))
 }
 
 // reads is wider: a public channel is open to all of its team.
 func (s *Server) reads(u *user, channelID string) bool {
 	c := s.channels[channelID]
-	return c != nil && (s.writes(u, channelID) || c.kind == "O" && s.inTeam(u, c.teamID))
+	return c != nil && (s.belongs(u, channelID) || c.kind == "O" && s.inTeam(u, c.teamID))
 }
 
 // find looks a post up by id, deleted ones included.

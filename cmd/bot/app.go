@@ -1,0 +1,271 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"ocim/adapters/chat"
+	"ocim/adapters/gitlab"
+	"ocim/adapters/terminal"
+	"ocim/commands"
+	"ocim/config"
+	"ocim/internal/clock"
+	"ocim/internal/redact"
+	"ocim/notifier"
+	"ocim/ops"
+	"ocim/store"
+	"ocim/templates"
+)
+
+// appOptions is what an App takes besides the configuration: the sandbox and tests give their own.
+type appOptions struct {
+	clock    clock.Clock
+	log      *slog.Logger
+	timing   ops.Timing
+	trigger  string
+	terminal *terminal.Terminal
+	policy   *ops.StaticPolicy // nil: from the configuration
+	chats    map[string]chat.Platform // further platforms, for tests
+}
+
+// runner is a part that works in the background until ctx ends.
+type runner interface {
+	Run(ctx context.Context) error
+}
+
+// App is the whole program, wired. This file is the only place where everything meets.
+type App struct {
+	cfg      *config.Config
+	opt      appOptions
+	metrics  *metrics
+	store    *store.Store
+	service  *ops.Service
+	notifier *notifier.Notifier
+	commands *commands.Commands
+	gitlab   *gitlab.Adapter
+	mux      *http.ServeMux
+	chats    map[string]chat.Platform
+	runners  []runner
+
+	public, adminL net.Listener
+}
+
+// newApp opens the store and builds every part. Nothing talks to a peer yet.
+func newApp(ctx context.Context, cfg *config.Config, opt appOptions) (_ *App, err error) {
+	if opt.trigger == "" {
+		opt.trigger = "/ocim"
+	}
+	a := &App{cfg: cfg, opt: opt, metrics: newMetrics(), mux: http.NewServeMux(), chats: map[string]chat.Platform{}}
+	a.store, err = store.Open(ctx, store.Options{Path: cfg.Store.Path, Clock: opt.clock, Logger: opt.log, Metrics: a.metrics.store()})
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, a.store.Close(context.WithoutCancel(ctx)))
+		}
+	}()
+	signer, err := newSigner(cfg)
+	if err != nil {
+		return nil, err
+	}
+	text, err := chat.LoadTemplates(templates.FS, cfg.Templates)
+	if err != nil {
+		return nil, err
+	}
+	if err := a.domain(signer); err != nil {
+		return nil, err
+	}
+	a.commands = commands.New(commands.Config{
+		Service: a.service, Templates: text, Trigger: opt.trigger, Log: opt.log,
+		Platforms: func(name string) (chat.Platform, bool) { p, ok := a.chats[name]; return p, ok },
+	})
+	if err := a.platforms(signer); err != nil {
+		return nil, err
+	}
+	if err := a.hooks(); err != nil {
+		return nil, err
+	}
+	a.notifier = notifier.New(a.store, a.chats, text, signer, opt.clock, notifier.NewBudget(), opt.log)
+	return a, nil
+}
+
+func newSigner(cfg *config.Config) (*ops.Signer, error) {
+	var previous [][]byte
+	for _, k := range cfg.PreviousKeys {
+		previous = append(previous, []byte(k.Reveal()))
+	}
+	return ops.NewSigner([]byte(cfg.Key.Reveal()), previous...)
+}
+
+// domain builds the service over GitLab.
+func (a *App) domain(signer *ops.Signer) error {
+	ps, err := projects(a.cfg)
+	if err != nil {
+		return err
+	}
+	timing := a.opt.timing
+	timeout := time.Duration(0)
+	for _, g := range a.cfg.GitLab {
+		timing.Linger = max(timing.Linger, g.Linger)
+		timeout = max(timeout, g.Timeout)
+	}
+	if timing.Fast == 0 {
+		timing.Fast, timing.Slow = a.cfg.Polling.Fast, a.cfg.Polling.Slow
+	}
+	a.gitlab, err = gitlab.New(gitlab.Config{
+		Projects: gitlabProjects(a.cfg), Timeout: timeout, Clock: a.opt.clock, Logger: a.opt.log,
+	})
+	if err != nil {
+		return err
+	}
+	rights := a.opt.policy
+	if rights == nil {
+		rights = policy(a.cfg)
+	}
+	a.service = ops.NewService(ops.Config{
+		Store: a.store, Pipelines: a.gitlab, Repos: a.gitlab, Policy: rights, Signer: signer, Clock: a.opt.clock, Log: a.opt.log,
+		Fleet: ops.NewFleet(ps, clusters(a.cfg), a.gitlab, a.opt.clock), Redact: redactor(a.cfg), Timing: timing,
+	})
+	return nil
+}
+
+// hooks puts GitLab's webhooks on the public listener, if there is a secret to check them with.
+func (a *App) hooks() error {
+	h, err := gitlab.NewHooks(gitlab.HooksConfig{
+		Hosts: hookHosts(a.cfg), Projects: gitlabProjects(a.cfg), MaxBody: a.cfg.Limits.GitLabBody, Clock: a.opt.clock, Logger: a.opt.log,
+		Sink: func(ctx context.Context, h gitlab.Hint) error {
+			return a.mark(ctx, h)
+		},
+	})
+	if errors.Is(err, gitlab.ErrNoHookSecret) {
+		a.opt.log.Info("no webhook secret is configured: GitLab is polled only")
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	a.mux.Handle("POST /gitlab/webhook", h)
+	return nil
+}
+
+// Listen opens both listeners, so that a port that is taken stops the start.
+func (a *App) Listen(ctx context.Context) (err error) {
+	if a.public, err = listen(ctx, a.cfg.Listen.Public); err != nil {
+		return err
+	}
+	a.adminL, err = listen(ctx, a.cfg.Listen.Admin)
+	if err != nil {
+		return errors.Join(err, a.public.Close())
+	}
+	return nil
+}
+
+// Run works until ctx ends: it answers, advances and delivers. It stops in the order in which
+// requests flow, and waits for what has begun; the store closes last.
+func (a *App) Run(ctx context.Context) (err error) {
+	defer func() { err = errors.Join(err, a.store.Close(context.WithoutCancel(ctx))) }()
+	g, ctx := errgroup.WithContext(ctx)
+	public := &guard{next: a.mux, slots: make(chan struct{}, max(1, a.cfg.Limits.InFlight)), metrics: a.metrics, clock: a.opt.clock, log: a.opt.log}
+	g.Go(func() error { return serve(ctx, a.public, public, a.opt.log) })
+	g.Go(func() error { return serve(ctx, a.adminL, admin(a.metrics, a.ready), a.opt.log) })
+	g.Go(func() error { return a.store.Work(ctx, ops.JobAdvance, 10, a.service.Advance) })
+	g.Go(func() error { return a.store.Work(ctx, ops.JobDeliver, 10, a.notifier.Deliver) })
+	g.Go(func() error { return a.tick(ctx) })
+	for _, r := range a.runners {
+		g.Go(func() error { return r.Run(ctx) })
+	}
+	a.opt.log.Info("ocim is up", "public", a.public.Addr().String(), "admin", a.adminL.Addr().String())
+	err = g.Wait()
+	if errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}
+
+func (a *App) ready(ctx context.Context) error {
+	return a.store.View(ctx, func(ops.Reader) error { return nil })
+}
+
+// tickEvery is how often the store is swept for work that has lost its wake-up. Nothing depends on
+// it while everything works.
+const tickEvery = 30 * time.Second
+
+func (a *App) tick(ctx context.Context) error {
+	if n, err := a.service.Recover(ctx); err != nil {
+		a.opt.log.Warn("look for operations of a lost store", "err", err)
+	} else if n > 0 {
+		a.opt.log.Info("recovered operations from GitLab", "count", n)
+	}
+	for n := 0; ; n++ {
+		if woken, err := a.store.Sweep(ctx); err != nil {
+			a.opt.log.Warn("sweep", "err", err)
+		} else if woken > 0 {
+			a.opt.log.Info("swept", "count", woken)
+		}
+		if n%120 == 0 { // once an hour
+			if err := a.store.Prune(ctx); err != nil {
+				a.opt.log.Warn("prune", "err", err)
+			}
+		}
+		if err := clock.Sleep(ctx, a.opt.clock, tickEvery); err != nil {
+			return nil //nolint:nilerr // the end of ctx is how it ends
+		}
+	}
+}
+
+// platforms builds the chat platforms and puts their routes on the public listener.
+func (a *App) platforms(_ *ops.Signer) error {
+	for name, p := range a.opt.chats {
+		a.chats[name] = p
+	}
+	if t := a.opt.terminal; t != nil {
+		t.Bind(a.commands)
+		a.chats[terminal.Name] = t
+	}
+	if len(a.chats) == 0 {
+		return fmt.Errorf("no chat platform is configured: %s", "add slack or mattermost to ocim.yaml")
+	}
+	return nil
+}
+
+func redactor(cfg *config.Config) func(string) string {
+	return redact.New(cfg.Secrets()...).String
+}
+
+func (a *App) mark(ctx context.Context, h gitlab.Hint) error {
+	var ids []string
+	err := a.store.View(ctx, func(r ops.Reader) error {
+		for _, f := range []ops.Filter{{Pipeline: ops.PipelineRef{Project: h.Project, ID: h.PipelineID}}, {Number: h.Number}, {Key: h.Key}} {
+			if f == (ops.Filter{}) {
+				continue
+			}
+			found, err := r.Operations(ctx, f)
+			if err != nil {
+				return err
+			}
+			for _, op := range found {
+				ids = append(ids, op.ID)
+			}
+		}
+		return nil
+	})
+	if err != nil || len(ids) == 0 {
+		return err
+	}
+	return a.store.Update(ctx, func(tx ops.Tx) error {
+		for _, id := range ids {
+			if err := tx.Wake(ctx, ops.JobAdvance, id, a.opt.clock.Now()); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}

@@ -1,0 +1,112 @@
+package commands
+
+import (
+	"context"
+	"errors"
+
+	"ocim/adapters/chat"
+	"ocim/ops"
+)
+
+func cancelCommand() *Command {
+	return &Command{
+		Name: "cancel", Summary: "end an operation and all its pipelines", Needs: ops.MayCancel, Mutates: true,
+		Params:  []Param{{Name: "operation", Help: "its id, or the instance it works on", Fold: true}},
+		Example: []string{"cancel k7m2qx", "cancel demo", "cancel demo --plan"},
+		Run: func(ctx context.Context, c *Call) (chat.Answer, error) {
+			op, err := c.named(ctx, "operation")
+			if err != nil {
+				return chat.Answer{}, err
+			}
+			if c.Plan {
+				return c.answer("plan_cancel", operationView(op, c.Service.Clock.Now()), chat.ToneNeutral)
+			}
+			op, err = c.Service.Cancel(ctx, op.ID, 0, c.In.Actor, c.In.Key)
+			if err != nil {
+				return chat.Answer{}, err
+			}
+			return c.answer("accepted", c.accepted(ctx, op, "cancel"), chat.ToneWarn)
+		},
+	}
+}
+
+// named finds the operation that an argument means: its id, or an instance's unfinished or else
+// last operation.
+func (c *Call) named(ctx context.Context, param string) (ops.Operation, error) {
+	word, ok := c.Args[param]
+	if !ok {
+		return ops.Operation{}, c.missing("an " + param)
+	}
+	op, err := c.operation(ctx, word)
+	if err == nil || ops.CodeOf(err) != ops.CodeNotFound {
+		return op, err
+	}
+	last, ierr := c.lastOf(ctx, word)
+	if ierr == nil {
+		return last, nil
+	}
+	var e *ops.Error
+	if errors.As(err, &e) {
+		e.Suggest = c.nearIDs(ctx, word)
+	}
+	return op, err
+}
+
+// operation reads one by its id; people may put a # before it.
+func (c *Commands) operation(ctx context.Context, id string) (ops.Operation, error) {
+	for len(id) > 0 && id[0] == '#' {
+		id = id[1:]
+	}
+	var op ops.Operation
+	err := c.Service.Store.View(ctx, func(r ops.Reader) (err error) {
+		op, err = r.Operation(ctx, id)
+		return err
+	})
+	if errors.Is(err, ops.ErrNotFound) {
+		return op, &ops.Error{
+			Code: ops.CodeNotFound, Reason: ops.ReasonUnknownOperation, Msg: "There is no operation " + quote(id) + ".",
+			Next: "See " + c.Trigger + " operations.",
+		}
+	}
+	return op, err
+}
+
+// lastOf is the unfinished operation of an instance, or else its last one.
+func (c *Commands) lastOf(ctx context.Context, name string) (ops.Operation, error) {
+	ask, cancel := context.WithTimeout(ctx, liveWait)
+	defer cancel()
+	t, err := c.Service.Fleet.Resolve(ask, name, false)
+	if err != nil {
+		return ops.Operation{}, err
+	}
+	var found []ops.Operation
+	err = c.Service.Store.View(ctx, func(r ops.Reader) (err error) {
+		if found, err = r.Operations(ctx, ops.Filter{Unfinished: true, Target: t, Limit: 1}); err != nil || len(found) > 0 {
+			return err
+		}
+		found, err = r.Operations(ctx, ops.Filter{Target: t, Limit: 1})
+		return err
+	})
+	if err != nil {
+		return ops.Operation{}, err
+	}
+	if len(found) == 0 {
+		return ops.Operation{}, &ops.Error{Code: ops.CodeNotFound, Reason: ops.ReasonUnknownOperation, Msg: "Nothing was done on " + t.String() + " yet."}
+	}
+	return found[0], nil
+}
+
+func (c *Commands) nearIDs(ctx context.Context, word string) []string {
+	var ids []string
+	err := c.Service.Store.View(ctx, func(r ops.Reader) error {
+		found, err := r.Operations(ctx, ops.Filter{Limit: 100})
+		for _, op := range found {
+			ids = append(ids, op.ID)
+		}
+		return err
+	})
+	if err != nil {
+		return nil
+	}
+	return ops.Nearest(word, ids, 3)
+}

@@ -1,0 +1,126 @@
+package commands
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+
+	"ocim/adapters/chat"
+	"ocim/ops"
+)
+
+// The dialogs.
+const (
+	dialogDeploy = "deploy"
+	dialogCancel = "cancel"
+)
+
+// dialogLife is how long a dialog may stay open before its submission is refused.
+const dialogLife = time.Hour
+
+// dialogState is what a dialog brings back, sealed. The platforms let the client choose everything
+// else of a submission, so the dialog's name, who opened it and where stand in here.
+type dialogState struct {
+	Dialog    string           `json:"d"`
+	Opener    ops.Actor        `json:"u"`
+	Expires   int64            `json:"e"`
+	From      ops.Conversation `json:"f"`
+	Operation string           `json:"o,omitempty"`
+	Run       int              `json:"r,omitempty"`
+}
+
+func (c *Commands) seal(s dialogState, opener ops.Actor) string {
+	s.Opener, s.Expires = opener, c.Service.Clock.Now().Add(dialogLife).Unix()
+	text, err := json.Marshal(s)
+	if err != nil {
+		panic(err) // strings and integers always encode
+	}
+	return c.Service.Signer.Seal(ops.PurposeDialog, text)
+}
+
+func (c *Commands) openState(in chat.Incoming) (dialogState, error) {
+	var s dialogState
+	text, err := c.Service.Signer.Open(ops.PurposeDialog, in.State)
+	if err == nil {
+		err = json.Unmarshal(text, &s)
+	}
+	switch {
+	case err != nil, s.Dialog == "", s.Opener != in.Actor, in.Dialog != "" && in.Dialog != s.Dialog:
+		return s, &ops.Error{Code: ops.CodeDenied, Reason: ops.ReasonForgedButton, Msg: "That form was not opened by you here.", Next: "Open it again.", Err: err}
+	case c.Service.Clock.Now().Unix() > s.Expires:
+		return s, &ops.Error{Code: ops.CodeStale, Reason: ops.ReasonOldButton, Msg: "That form has expired; nothing was done.", Next: "Open it again."}
+	}
+	return s, nil
+}
+
+// submit handles a sent dialog: it becomes the same command as if it had been typed.
+func (c *Commands) submit(ctx context.Context, in chat.Incoming) (chat.Answer, error) {
+	s, err := c.openState(in)
+	if err != nil {
+		return chat.Answer{}, err
+	}
+	in.From = s.From
+	switch s.Dialog {
+	case dialogDeploy:
+		return c.submitDeploy(ctx, in)
+	case dialogCancel:
+		op, err := c.Service.Cancel(ctx, s.Operation, s.Run, in.Actor, in.Key)
+		if err != nil {
+			return chat.Answer{}, err
+		}
+		return c.answer("accepted", c.accepted(ctx, op, "cancel"), chat.ToneWarn)
+	}
+	return chat.Answer{}, &ops.Error{Code: ops.CodeInvalid, Reason: ops.ReasonInvalidCommand, Msg: "That form is not known here."}
+}
+
+func (c *Commands) submitDeploy(ctx context.Context, in chat.Incoming) (chat.Answer, error) {
+	cmd, err := c.find("deploy")
+	if err != nil {
+		return chat.Answer{}, err
+	}
+	ws, err := words(in.Values["params"])
+	if err != nil {
+		return fieldError("params", err), nil
+	}
+	for _, w := range ws {
+		if len(w) > 0 && w[0] == '-' {
+			return fieldError("params", invalid("No flags here, only key=value.")), nil
+		}
+	}
+	call, err := parse(cmd, append([]string{in.Values["instance"]}, ws...))
+	if err != nil {
+		return fieldError("params", err), nil
+	}
+	if in.Values["instance"] == "" {
+		return fieldError("instance", invalid("Choose an instance.")), nil
+	}
+	if why := in.Values["why"]; why != "" {
+		call.Pairs["why"] = why
+	}
+	call.Commands, call.In = c, in
+	a, err := runDeploy(ctx, call)
+	switch ops.ReasonOf(err) { //nolint:exhaustive // the others belong to no field
+	case ops.ReasonUnknownInstance, ops.ReasonAmbiguousInstance, ops.ReasonInstanceBusy, ops.ReasonUnknownCluster:
+		return fieldError("instance", err), nil
+	case ops.ReasonUnknownParam, ops.ReasonInvalidParam, ops.ReasonMissingParam:
+		return fieldError("params", err), nil
+	}
+	return a, err
+}
+
+func fieldError(field string, err error) chat.Answer {
+	return chat.Answer{Errors: map[string]string{field: chat.Cut(ops.UserMsg(err), 150)}}
+}
+
+// suggest answers a searching field while the person types. Without a valid state it stays empty:
+// the list of instances is not for strangers.
+func (c *Commands) suggest(ctx context.Context, in chat.Incoming) chat.Answer {
+	s, err := c.openState(in)
+	if err != nil || s.Dialog != dialogDeploy || !c.Service.Policy.Allowed(in.Actor, ops.MayStart) {
+		return chat.Answer{}
+	}
+	ask, cancel := context.WithTimeout(ctx, liveWait)
+	defer cancel()
+	all, _ := c.Service.Fleet.Instances(ask)
+	return chat.Answer{Options: options(all, in.Text, 100)}
+}

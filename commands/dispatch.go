@@ -1,0 +1,173 @@
+// Package commands translates between people and package ops: one table of commands gives the
+// grammar, the help, the dialogs and the docs page on every platform. It keeps no state of its
+// own; what a button or a dialog needs to know travels in them, sealed.
+package commands
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"time"
+
+	"ocim/adapters/chat"
+	"ocim/ops"
+)
+
+// Config is what Commands needs; every field is required.
+type Config struct {
+	Service   *ops.Service
+	Platforms func(name string) (chat.Platform, bool)
+	Templates *chat.Templates
+	Trigger   string // how the command is typed, such as /ocim
+	Log       *slog.Logger
+}
+
+// Commands handles what people type and press. It implements [chat.Handler] and is safe for
+// concurrent use.
+type Commands struct {
+	Config
+	table []*Command
+}
+
+// New returns the handler.
+func New(c Config) *Commands { return &Commands{Config: c, table: table()} }
+
+// Handle implements [chat.Handler].
+func (c *Commands) Handle(ctx context.Context, in chat.Incoming) chat.Answer {
+	var a chat.Answer
+	var err error
+	switch in.Kind {
+	case chat.Command:
+		a, err = c.command(ctx, in)
+	case chat.Click:
+		a, err = c.click(ctx, in)
+	case chat.Submit:
+		a, err = c.submit(ctx, in)
+	case chat.Suggest:
+		return c.suggest(ctx, in)
+	}
+	if err == nil {
+		return a
+	}
+	return c.refusal(ctx, in, err)
+}
+
+func (c *Commands) command(ctx context.Context, in chat.Incoming) (chat.Answer, error) {
+	ws, err := words(in.Text)
+	if err != nil {
+		return chat.Answer{}, err
+	}
+	if len(ws) == 0 {
+		ws = []string{"help"}
+	}
+	cmd, err := c.find(ws[0])
+	if err != nil {
+		return chat.Answer{}, err
+	}
+	return c.run(ctx, in, cmd, ws[1:])
+}
+
+func (c *Commands) run(ctx context.Context, in chat.Incoming, cmd *Command, ws []string) (chat.Answer, error) {
+	call, err := parse(cmd, ws)
+	if err != nil {
+		return chat.Answer{}, err
+	}
+	call.Commands, call.In = c, in
+	if call.Args["--help"] != "" {
+		return c.help(cmd)
+	}
+	return cmd.Run(ctx, call)
+}
+
+// find looks a verb up: phones capitalise it and end it with a full stop.
+func (c *Commands) find(verb string) (*Command, error) {
+	v := strings.ToLower(strings.TrimRight(strings.TrimLeft(verb, "/-"), ".,;!?"))
+	var names []string
+	for _, cmd := range c.table {
+		if cmd.Name == v {
+			return cmd, nil
+		}
+		names = append(names, cmd.Name)
+	}
+	return nil, &ops.Error{
+		Code: ops.CodeNotFound, Reason: ops.ReasonUnknownVerb, Msg: "There is no command " + quote(verb) + ".",
+		Next: "See " + c.Trigger + " help.", Suggest: ops.Nearest(v, names, 3),
+	}
+}
+
+func quote(s string) string { return `"` + chat.Cut(chat.Clean(s), 60) + `"` }
+
+// Refusal is what the template "error" sees.
+type Refusal struct {
+	Msg, Reason, Next, Operation, Link chat.Foreign
+	Suggest                            []chat.Foreign
+}
+
+// refusal tells a person what happened, why, and what to do next. The cause goes to the log only.
+func (c *Commands) refusal(ctx context.Context, in chat.Incoming, err error) chat.Answer {
+	var e *ops.Error
+	if !errors.As(err, &e) {
+		c.Log.Error("request failed", "actor", in.Actor.String(), "err", err)
+		e = &ops.Error{
+			Code: ops.CodeInternal, Reason: ops.ReasonInternal, Msg: "Something went wrong here, and nothing was started.",
+			Next: "Try again; if it stays, tell the operator of this bot.",
+		}
+		if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
+			e.Code, e.Reason, e.Msg = ops.CodeUnavailable, ops.ReasonStoreUnavailable, "This took too long, and it is not certain that it was recorded."
+			e.Next = "Look with " + c.Trigger + " operations before you repeat it."
+		}
+	} else {
+		c.Log.Info("request refused", "actor", in.Actor.String(), "reason", string(e.Reason), "err", err)
+	}
+	r := Refusal{Msg: f(e.Msg), Reason: f(string(e.Reason)), Next: f(e.Next), Operation: f(e.Operation)}
+	for _, s := range e.Suggest {
+		r.Suggest = append(r.Suggest, f(s))
+	}
+	if e.Operation != "" {
+		r.Link = f(c.permalink(ctx, e.Operation))
+	}
+	m, rerr := c.Templates.Render("error", r)
+	if rerr != nil {
+		c.Log.Error("template", "err", rerr)
+		m = *chat.Notice(chat.ToneBad, e.Msg+" ("+string(e.Reason)+") "+e.Next)
+	}
+	m.Tone = chat.ToneWarn
+	return chat.Answer{Message: &m}
+}
+
+// permalink is the address of an operation's card, empty if it has none yet.
+func (c *Commands) permalink(ctx context.Context, id string) string {
+	link := ""
+	err := c.Service.Store.View(ctx, func(r ops.Reader) error {
+		ds, err := r.Deliveries(ctx, id)
+		for _, d := range ds {
+			if d.Kind == ops.DeliverCard && d.Ref != "" {
+				if p, ok := c.Platforms(d.To.Platform); ok {
+					link = p.Permalink(d.To, d.Ref)
+				}
+			}
+		}
+		return err
+	})
+	if err != nil {
+		c.Log.Warn("look for a card", "op", id, "err", err)
+	}
+	return link
+}
+
+// answer renders a template as the answer.
+func (c *Commands) answer(name string, data any, tone chat.Tone) (chat.Answer, error) {
+	m, err := c.Templates.Render(name, data)
+	if err != nil {
+		return chat.Answer{}, err
+	}
+	m.Tone = tone
+	return chat.Answer{Message: &m}, nil
+}
+
+func f(s string) chat.Foreign { return chat.Foreign(s) }
+
+// liveWait is how long an answer waits for GitLab before it shows what is on disk: the person is
+// answered within the platform's deadline either way.
+const liveWait = 1500 * time.Millisecond

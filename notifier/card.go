@@ -1,0 +1,207 @@
+package notifier
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"ocim/adapters/chat"
+	"ocim/ops"
+)
+
+// View is what the templates of an operation's messages see. Every string is foreign, so a
+// template cannot print one without escaping.
+type View struct {
+	ID, Action, Instance, Cluster chat.Foreign
+	ActorID, ActorName            chat.Foreign
+	RunByID, RunByName            chat.Foreign
+	Why                           chat.Foreign
+	State, StateText, Emoji       chat.Foreign
+	Reason, Detail, Next          chat.Foreign
+	Params                        []Param
+	Run                           int
+	Final, Started                bool
+	Pipelines                     []PipelineView
+	Done, Total                   int
+	Running, Stage, Manual        chat.Foreign
+	Bar                           chat.Foreign
+	URL, Link                     chat.Foreign
+	Failure                       *FailureView
+	Elapsed, Expected             time.Duration
+	RequestedAt                   time.Time
+}
+
+// Param is one parameter of the request.
+type Param struct{ Name, Value chat.Foreign }
+
+// PipelineView is one pipeline on the card.
+type PipelineView struct {
+	Label, Status, URL chat.Foreign
+	Done, Total        int
+}
+
+// FailureView is the evidence of a failed run.
+type FailureView struct {
+	Job, Stage, Reason, URL, Tail, NoTail, Last chat.Foreign
+}
+
+// NewView describes op as it stands at now.
+func NewView(op ops.Operation, now time.Time) View {
+	v := View{
+		ID: f(op.ID), Action: f(op.Request.Action), Instance: f(op.Request.Target.Instance), Cluster: f(op.Request.Target.Cluster),
+		ActorID: f(op.Request.Actor.UserID), ActorName: name(op.Request.ActorName, op.Request.Actor),
+		RunByID: f(op.RunBy.UserID), RunByName: name(op.RunByName, op.RunBy), Why: f(op.Request.Why),
+		State: f(string(op.State)), StateText: f(strings.ReplaceAll(string(op.State), "_", " ")), Emoji: f(emoji(op.State)),
+		Reason: f(string(op.Reason)), Detail: f(chat.Cut(op.Detail, 600)), Next: f(next(op)), Run: op.Run,
+		Final: op.State.Final(), Started: !op.StartedAt.IsZero(), Link: f(op.Link),
+		Elapsed: op.Elapsed(now), Expected: op.Expected, RequestedAt: op.RunAt,
+	}
+	if op.State.Final() {
+		v.Manual = ""
+	}
+	for _, k := range sortedKeys(op.Request.Params) {
+		v.Params = append(v.Params, Param{f(k), f(chat.Cut(op.Request.Params[k], 200))})
+	}
+	v.pipelines(op)
+	if fl := op.Failure; fl != nil {
+		v.Failure = &FailureView{
+			Job: f(fl.Job), Stage: f(fl.Stage), Reason: f(fl.Reason), URL: f(fl.URL),
+			Tail: f(fl.Tail), NoTail: f(fl.NoTail), Last: f(chat.Cut(fl.Last, 200)),
+		}
+	}
+	return v
+}
+
+// maxPipelines bounds the pipelines that a card names; a Grove deploy has four.
+const maxPipelines = 6
+
+func (v *View) pipelines(op ops.Operation) {
+	for _, p := range op.Pipelines {
+		v.Done += p.Jobs.Done
+		v.Total += p.Jobs.Total
+		if p.Jobs.Running != "" && !ops.PipelineFinal(p.Status) { // the deepest one wins: it is what really works
+			v.Running, v.Stage = f(p.Jobs.Running), f(p.Jobs.Stage)
+		}
+		if ops.PipelineBlocked(p.Status) && p.Jobs.Manual != "" && !v.Final {
+			v.Manual = f(p.Jobs.Manual)
+		}
+		if len(v.Pipelines) < maxPipelines {
+			v.Pipelines = append(v.Pipelines, PipelineView{
+				Label: f(fmt.Sprintf("#%d", p.Ref.ID)), Status: f(p.Status), URL: f(p.URL), Done: p.Jobs.Done, Total: p.Jobs.Total,
+			})
+		}
+	}
+	if root, ok := op.Root(); ok {
+		v.URL = f(root.URL)
+	}
+	if v.Total > 0 && !v.Final {
+		const width = 10
+		full := v.Done * width / v.Total
+		v.Bar = f(strings.Repeat("▰", full) + strings.Repeat("▱", width-full))
+	}
+}
+
+func f(s string) chat.Foreign { return chat.Foreign(s) }
+
+func name(shown string, a ops.Actor) chat.Foreign {
+	if shown != "" {
+		return f(chat.Cut(shown, 60))
+	}
+	return f(a.UserID)
+}
+
+func sortedKeys(m map[string]string) []string {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+func emoji(s ops.State) string {
+	switch s {
+	case ops.Requested, ops.Queued, ops.AwaitingApproval:
+		return "🕓"
+	case ops.Starting, ops.Running, ops.Watching:
+		return "🚀"
+	case ops.Blocked:
+		return "✋"
+	case ops.Canceling, ops.Canceled:
+		return "⏹️"
+	case ops.Succeeded:
+		return "✅"
+	case ops.Failed:
+		return "❌"
+	case ops.Refused, ops.Rejected, ops.Expired, ops.Stale:
+		return "🚫"
+	}
+	return "•"
+}
+
+func tone(s ops.State) chat.Tone {
+	switch s {
+	case ops.Succeeded:
+		return chat.ToneGood
+	case ops.Failed, ops.Refused, ops.Rejected, ops.Expired:
+		return chat.ToneBad
+	case ops.Blocked, ops.Canceling, ops.Canceled, ops.Stale:
+		return chat.ToneWarn
+	case ops.Requested, ops.AwaitingApproval, ops.Queued, ops.Starting, ops.Running, ops.Watching:
+		return chat.ToneBusy
+	}
+	return chat.ToneNeutral
+}
+
+// next is what a person can do now, for the states in which that is not plain from the buttons.
+func next(op ops.Operation) string {
+	switch {
+	case op.State == ops.Blocked:
+		return "Open the pipeline and decide there; the card follows."
+	case op.State == ops.Queued && op.Reason == ops.ReasonGitLabUnavailable:
+		return "It starts by itself as soon as GitLab answers; Cancel takes it back."
+	case op.Reason == ops.ReasonOutcomeUnknown:
+		return "Check in GitLab whether a pipeline runs, then retry."
+	case op.Reason == ops.ReasonGitLabDenied:
+		return "The operator has to look at the project's tokens in ocim.yaml."
+	case op.Reason == ops.ReasonConfigError:
+		return "Mend .gitlab-ci.yml, then retry."
+	case op.State == ops.Failed && op.Failure != nil:
+		return "The log is in the thread."
+	}
+	return ""
+}
+
+// Buttons are what a person can press on the card of op.
+func Buttons(op ops.Operation, channel ops.Conversation, s *ops.Signer) []chat.Button {
+	token := func(verb string) string {
+		return ops.Capability{
+			Verb: verb, Operation: op.ID, Run: op.Run, Platform: channel.Platform, Workspace: channel.Workspace, Channel: channel.Channel,
+			Expires: op.RunAt.Add(ops.CapabilityLife).Unix(),
+		}.Seal(s)
+	}
+	cancel := chat.Button{Label: "Cancel", Verb: "cancel", Token: token("cancel"), Style: chat.ButtonDanger}
+	retry := chat.Button{Label: "Retry", Verb: "retry", Token: token("retry"), Style: chat.ButtonPrimary}
+	logs := chat.Button{Label: "Logs", Verb: "logs", Token: token("logs")}
+	var out []chat.Button
+	root, hasRoot := op.Root()
+	switch op.State {
+	case ops.Requested, ops.Queued, ops.AwaitingApproval, ops.Starting:
+		out = append(out, cancel)
+	case ops.Running, ops.Watching, ops.Blocked:
+		out = append(out, cancel, logs)
+	case ops.Canceling:
+	case ops.Succeeded:
+		out = append(out, logs)
+	case ops.Failed, ops.Canceled, ops.Refused, ops.Rejected, ops.Expired, ops.Stale:
+		out = append(out, retry)
+		if hasRoot {
+			out = append(out, logs)
+		}
+	}
+	if hasRoot && chat.SafeURL(root.URL) {
+		out = append(out, chat.Button{Label: "Open in GitLab", Verb: "open", URL: root.URL})
+	}
+	return out
+}

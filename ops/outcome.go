@@ -1,0 +1,206 @@
+package ops
+
+import (
+	"fmt"
+	"time"
+)
+
+// seen turns a look at GitLab into a state. What GitLab says replaces what was known, except
+// where the answer is older than what is on disk: replicas of GitLab lag.
+func (t *turn) seen(in Seen) error {
+	switch t.op.State {
+	case Running, Blocked, Canceling:
+	case Succeeded, Failed, Canceled:
+		return t.seenAfterEnd(in)
+	case Requested, AwaitingApproval, Queued, Starting, Watching, Refused, Rejected, Expired, Stale:
+		return fmt.Errorf("look at pipelines in state %s", t.op.State)
+	}
+	t.op.Errors, t.op.ErrorSince = 0, time.Time{}
+	if t.op.Reason == ReasonGitLabUnavailable || t.op.Reason == ReasonGitLabDenied {
+		t.op.Reason, t.op.Detail, t.op.ChangedAt = "", "", t.now
+	}
+	t.merge(in.Snapshot)
+	v := judge(t.op, in, t.now)
+	switch {
+	case v.state.Final():
+		if v.state == Failed {
+			t.op.Failure = in.Failure
+		}
+		t.end(v.state, v.reason, v.detail)
+	case t.op.State == Canceling: // stays until the pipelines have ended
+	case v.state != t.op.State, v.reason != t.op.Reason:
+		t.move(v.state, v.reason, v.detail)
+	}
+	return nil
+}
+
+// merge takes over what GitLab shows. ChangedAt moves only when a person could see a difference.
+func (t *turn) merge(s Snapshot) {
+	known := map[PipelineRef]Pipeline{}
+	for _, p := range t.op.Pipelines {
+		known[p.Ref] = p
+	}
+	var merged []Pipeline
+	seen := map[PipelineRef]bool{}
+	for _, p := range s.Pipelines {
+		old, had := known[p.Ref]
+		if had && older(p, old) {
+			p = old
+		}
+		if !had || p != old {
+			t.op.ChangedAt = t.now
+		}
+		merged = append(merged, p)
+		seen[p.Ref] = true
+	}
+	for _, p := range t.op.Pipelines { // a lagging list must not make a known pipeline vanish
+		if !seen[p.Ref] {
+			merged = append(merged, p)
+		}
+	}
+	t.op.Pipelines = merged
+	if s.MergeRequest != nil && s.MergeRequest.State == "opened" && t.op.Link != s.MergeRequest.URL {
+		t.op.Link, t.op.ChangedAt = s.MergeRequest.URL, t.now
+	} else if s.MergeRequest != nil && s.MergeRequest.State != "opened" && t.op.Link != "" {
+		t.op.Link, t.op.ChangedAt = "", t.now
+	}
+}
+
+// older reports whether p is a stale view of the pipeline that is known as old.
+func older(p, old Pipeline) bool {
+	if p.UpdatedAt.Before(old.UpdatedAt) {
+		return true
+	}
+	return p.UpdatedAt.Equal(old.UpdatedAt) && PipelineFinal(old.Status) && !PipelineFinal(p.Status) && p.Jobs.MaxID <= old.Jobs.MaxID
+}
+
+type verdict struct {
+	state  State
+	reason Reason
+	detail string
+}
+
+// judge derives the state from all pipelines together. The run ends with the last of them, and
+// has failed if any failed for good.
+func judge(op Operation, in Seen, now time.Time) verdict {
+	root, ok := op.Root()
+	if !ok {
+		return verdict{state: op.State, reason: op.Reason, detail: op.Detail}
+	}
+	active, waits := false, false
+	var failed, canceled *Pipeline
+	for i, p := range op.Pipelines {
+		switch {
+		case PipelineBlocked(p.Status):
+			waits = true
+		case !PipelineFinal(p.Status):
+			active = true
+		case p.Status == "failed" && !p.AllowFailure && failed == nil:
+			failed = &op.Pipelines[i]
+		case p.Status == "canceled" && !p.AllowFailure && canceled == nil:
+			canceled = &op.Pipelines[i]
+		}
+	}
+	switch {
+	case active:
+		return verdict{state: Running}
+	case waits:
+		return verdict{state: Blocked, reason: ReasonWaitsForPerson}
+	case canceled != nil && failed == nil, canceled != nil && !op.CancelAt.IsZero():
+		if op.CancelAt.IsZero() {
+			return verdict{state: Canceled, reason: ReasonCanceledInGitLab}
+		}
+		return verdict{state: Canceled, reason: ReasonCanceledByPerson}
+	case failed != nil:
+		return failure(*failed, in)
+	case root.Status == "skipped":
+		return verdict{state: Failed, reason: ReasonPipelineSkipped, detail: "GitLab skipped the pipeline: nothing ran."}
+	}
+	return followUp(op, root, in, now)
+}
+
+func failure(p Pipeline, in Seen) verdict {
+	switch {
+	case p.YAMLErrors != "":
+		return verdict{state: Failed, reason: ReasonConfigError, detail: p.YAMLErrors}
+	case in.Failure != nil && in.Failure.Job != "":
+		return verdict{state: Failed, reason: ReasonJobFailed, detail: in.Failure.Reason}
+	}
+	return verdict{state: Failed, reason: ReasonPipelineFailed}
+}
+
+// followUp decides a run whose known pipelines have all ended well. In Grove the root only merges
+// the change; what deploys is the pipeline of the merge commit, which appears a little later.
+func followUp(op Operation, root Pipeline, in Seen, now time.Time) verdict {
+	if in.Action.Follow != FollowMergeRequest {
+		return verdict{state: Succeeded}
+	}
+	for _, p := range op.Pipelines {
+		if p.Role == RoleFollow {
+			return verdict{state: Succeeded}
+		}
+	}
+	ended := root.FinishedAt
+	if ended.IsZero() || ended.After(now) {
+		ended = root.UpdatedAt
+	}
+	// Measured from our own start at the earliest, so that a skewed GitLab clock cannot cut the wait short.
+	if ended.Before(op.StartedAt) {
+		ended = op.StartedAt
+	}
+	if now.Before(ended.Add(in.Action.FollowWithin)) {
+		return verdict{state: Running}
+	}
+	if mr := in.Snapshot.MergeRequest; mr != nil && mr.State == "opened" {
+		return verdict{
+			state: Failed, reason: ReasonMergeRequestOpen,
+			detail: "The pipeline ended, but its merge request is still open: the change is not deployed.",
+		}
+	}
+	return verdict{
+		state: Succeeded, reason: ReasonNoFollowUp,
+		detail: fmt.Sprintf("The pipeline succeeded; no follow-up pipeline appeared within %s.", in.Action.FollowWithin),
+	}
+}
+
+// ranAgain reports whether p, a later look at old, which had ended, shows that GitLab works or has
+// worked on it since: it moves, or it has ended otherwise, or it has jobs that did not exist.
+func ranAgain(old, p Pipeline) bool {
+	newer, newJobs := p.UpdatedAt.After(old.UpdatedAt), p.Jobs.MaxID > old.Jobs.MaxID
+	switch {
+	case PipelineBlocked(p.Status):
+		return false
+	case !PipelineFinal(p.Status):
+		return newer || newJobs && p.UpdatedAt.Equal(old.UpdatedAt)
+	}
+	return newer && (newJobs || p.Status != old.Status)
+}
+
+// seenAfterEnd notices that GitLab runs an ended run again: somebody retried a job or played a
+// manual one there. It is told from a stale answer by a newer updated_at or by new job ids, and
+// opens the next run without any request of ours.
+func (t *turn) seenAfterEnd(in Seen) error {
+	known := map[PipelineRef]Pipeline{}
+	for _, p := range t.op.Pipelines {
+		known[p.Ref] = p
+	}
+	again := false
+	for _, p := range in.Snapshot.Pipelines {
+		old, had := known[p.Ref]
+		if had && PipelineFinal(old.Status) && ranAgain(old, p) {
+			again = true
+		}
+	}
+	if !again {
+		return nil
+	}
+	from, key, number, started := t.op.State, t.op.Key, t.op.Number, t.now
+	pipelines := t.op.Pipelines
+	t.newRun()
+	t.op.Key, t.op.Number = key, number
+	t.op.Pipelines, t.op.StartedAt = pipelines, started
+	t.op.State, t.op.Reason, t.op.Detail = Running, ReasonRetriedInGitLab, "Somebody runs it again in GitLab."
+	t.event(EventReopened, from, Actor{})
+	t.merge(in.Snapshot)
+	return nil
+}

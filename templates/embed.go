@@ -1,0 +1,11 @@
+// Package templates holds the text of every message that ocim posts or answers. An operator
+// replaces one by a file of the same name in the folder that ocim.yaml names under templates.
+// docs/messages.md describes the markup and the fields.
+package templates
+
+import "embed"
+
+// FS holds one NAME.tmpl for each message.
+//
+//go:embed *.tmpl
+var FS embed.FS
