@@ -23,35 +23,44 @@ const boundary = 'x'
 // escapes than CommonMark) and server/public/shared/markdown.
 func escape(b *strings.Builder, text string, prev, next rune) {
 	runes := []rune(chat.Clean(text))
+	at := place{prev: prev, number: prev == 0 || unicode.IsDigit(prev)}
 	for i, r := range runes {
-		n := next
-		if i+1 < len(runes) {
-			n = runes[i+1]
-		}
-		last := i+1 == len(runes)
-		if r == ' ' && prev == 0 { // four of them at the start of a line would make a code block
+		if r == ' ' && at.prev == 0 { // four of them at the start of a line would make a code block
 			continue
 		}
-		escapeRune(b, r, prev, n, last, runes[i:])
-		prev = r
+		at.rest = runes[i+1:]
+		at.next = next
+		if len(at.rest) > 0 {
+			at.next = at.rest[0]
+		}
+		escapeRune(b, r, at)
+		at.prev, at.number = r, at.number && unicode.IsDigit(r)
 	}
 }
 
-func escapeRune(b *strings.Builder, r, prev, next rune, last bool, rest []rune) {
-	word := func(r rune) bool { return unicode.IsLetter(r) || unicode.IsDigit(r) || r == '_' }
-	spaced := next == 0 || next == ' '
-	bare := prev == 0 || prev == ' '
+// place is what stands around a rune.
+type place struct {
+	prev, next rune
+	number     bool // perhaps only digits since the start of the line, as in a numbered list
+	rest       []rune
+}
+
+func escapeRune(b *strings.Builder, r rune, at place) {
+	last := len(at.rest) == 0
+	word := unicode.IsLetter(at.next) || unicode.IsDigit(at.next)
+	spaced := at.next == 0 || at.next == ' '
+	bare := at.prev == 0 || at.prev == ' '
 	switch {
 	case strings.ContainsRune("`*_[]|>", r),
 		(r == '-' || r == '+') && bare,
-		r == ')' && unicode.IsDigit(prev),
-		r == '.' && (!spaced || unicode.IsDigit(prev)),
-		r == '!' && last && next != 0: // an exclamation mark before a link makes it an image
+		r == ')' && at.number,
+		r == '.' && (!spaced || afterWWW(at.prev)), // evil.example/x, www.
+		r == '!' && last && at.next != 0:           // an exclamation mark before a link makes it an image
 		b.WriteByte('\\')
 		b.WriteRune(r)
 	case r == '\\':
 		b.WriteByte('\\')
-		if last || !word(next) && next != ' ' {
+		if last || !word && at.next != ' ' {
 			b.WriteByte('\\')
 		}
 	case r == '@':
@@ -59,27 +68,31 @@ func escapeRune(b *strings.Builder, r, prev, next rune, last bool, rest []rune) 
 	case r == '#', r == '~':
 		b.WriteByte('\\')
 		b.WriteRune(r)
-		if !spaced {
+		if unicode.IsLetter(at.next) || r == '~' && !spaced {
 			b.WriteString(zwsp)
 		}
-	case r == ':' && !spaced && (!unicode.IsDigit(prev) || !unicode.IsDigit(next)):
+	case r == ':' && !spaced && (!unicode.IsDigit(at.prev) || !unicode.IsDigit(at.next)):
 		b.WriteString(":" + zwsp) // http://, mailto:x, :emoji:, :)
-	case r == '=' && prev == 0: // a line of them makes the line above a heading
+	case r == '=' && at.prev == 0: // a line of them makes the line above a heading
 		b.WriteString(zwsp + "=")
 	case r == '<':
 		b.WriteString("&lt;")
 	case r == '$': // formulas
 		b.WriteString("&#36;")
-	case r == '&' && entity(rest):
+	case r == '&' && entity(at.rest):
 		b.WriteString("&amp;")
 	default:
 		b.WriteRune(r)
 	}
 }
 
-// entity reports whether text that begins with & would be read as an HTML entity.
+// afterWWW reports whether a dot after this rune may complete www. or www1. (or "1.", which begins a
+// list).
+func afterWWW(r rune) bool { return r == 'w' || r == 'W' || unicode.IsDigit(r) }
+
+// entity reports whether & and this would be read as an HTML entity.
 func entity(rest []rune) bool {
-	for i, r := range rest[1:] {
+	for i, r := range rest {
 		switch {
 		case r == ';':
 			return i > 0
@@ -153,22 +166,4 @@ func linkTarget(raw string) string {
 func hexByte(c byte) string {
 	const digits = "0123456789abcdef"
 	return string([]byte{digits[c>>4], digits[c&15]})
-}
-
-// plainText neutralises text for a place that Mattermost shows without Markdown, such as a footer.
-// Clients that show Markdown there anyway find no mention and no link either.
-func plainText(text string) string {
-	var b strings.Builder
-	runes := []rune(chat.Clean(text))
-	for i, r := range runes {
-		b.WriteRune(r)
-		if i+1 == len(runes) || runes[i+1] == ' ' {
-			continue
-		}
-		digits := i > 0 && unicode.IsDigit(runes[i-1]) && unicode.IsDigit(runes[i+1])
-		if strings.ContainsRune("@#~]<", r) || r == ':' && !digits || (r == '.' || r == '/') && !digits {
-			b.WriteString(zwsp)
-		}
-	}
-	return b.String()
 }

@@ -240,6 +240,12 @@ func (l *layout) span(b *strings.Builder, s chat.Span, next rune) {
 	case chat.Bold:
 		l.wrapped(b, "**", s.Text, prev)
 	case chat.Italic:
+		// The web client ends emphasis at the next asterisk, escaped or in code as it may be:
+		// only words that need no escape are safe between two.
+		if !words(s.Text) {
+			escape(b, s.Text, prev, next)
+			return
+		}
 		l.wrapped(b, "*", s.Text, prev)
 	case chat.Mono:
 		if strings.HasSuffix(b.String(), "`") {
@@ -294,6 +300,15 @@ func (l *layout) wrapped(b *strings.Builder, mark, text string, prev rune) {
 	}
 }
 
+// words reports whether a text is nothing but letters, digits, spaces and commas, with a letter or
+// digit at both ends.
+func words(text string) bool {
+	word := func(r rune) bool { return unicode.IsLetter(r) || unicode.IsDigit(r) }
+	first, _ := utf8.DecodeRuneInString(text)
+	last, _ := utf8.DecodeLastRuneInString(text)
+	return word(first) && word(last) && !strings.ContainsFunc(text, func(r rune) bool { return !word(r) && r != ' ' && r != ',' })
+}
+
 func nonEmpty(label string) string {
 	if strings.TrimSpace(chat.Clean(label)) == "" {
 		return "link"
@@ -316,7 +331,8 @@ func color(t chat.Tone) string {
 	return ""
 }
 
-// footer is the text of a last Context block, if a footer can show it: it is plain text.
+// footer is the text of a last Context block, if a footer can show it. Web clients show a footer as
+// plain text and others may not, so it must be the same text either way.
 func footer(blocks []chat.Block) string {
 	if len(blocks) == 0 || blocks[len(blocks)-1].Kind != chat.Context {
 		return ""
@@ -325,8 +341,10 @@ func footer(blocks []chat.Block) string {
 	if slices.ContainsFunc(t, func(s chat.Span) bool { return s.Style == chat.Link || s.Style == chat.Mention }) {
 		return ""
 	}
-	text := plainText(t.String())
-	if utf8.RuneCountInString(text) > maxFooter {
+	text := strings.TrimSpace(chat.Clean(t.String()))
+	var escaped strings.Builder
+	escape(&escaped, text, 0, 0)
+	if escaped.String() != text || utf8.RuneCountInString(text) > maxFooter {
 		return ""
 	}
 	return text

@@ -262,7 +262,7 @@ func withoutURL(err error) error {
 func retryAfter(h http.Header) time.Duration {
 	for _, key := range []string{"Retry-After", "X-Ratelimit-Reset"} {
 		if n, err := strconv.Atoi(strings.TrimSpace(h.Get(key))); err == nil && n >= 0 {
-			return min(max(time.Duration(n)*time.Second, time.Second), 5*time.Minute)
+			return time.Duration(min(max(n, 1), 300)) * time.Second
 		}
 	}
 	return 5 * time.Second
