@@ -167,13 +167,8 @@ func chatTries(cfg *config.Config) []connectionTry {
 	var out []connectionTry
 	app := &App{cfg: cfg, opt: appOptions{clock: clock.System{}}}
 	silent := silentHandler{}
-	if s, err := slack.New(app.slackConfig(), silent); err == nil {
-		for _, w := range cfg.Slack {
-			out = append(out, connectionTry{"slack workspace " + w.Workspace, func(ctx context.Context) (string, error) {
-				who, err := s.Check(ctx, w.Workspace)
-				return ", bot " + who, err
-			}})
-		}
+	if s, err := slack.New(app.slackConfig(), silent); err == nil && len(cfg.Slack) > 0 {
+		out = append(out, connectionTry{"slack", func(ctx context.Context) (string, error) { return "", s.Check(ctx) }})
 	}
 	for _, server := range cfg.Mattermost {
 		out = append(out, connectionTry{"mattermost server " + server.Name, func(ctx context.Context) (string, error) {
@@ -187,8 +182,7 @@ func chatTries(cfg *config.Config) []connectionTry {
 			if err != nil {
 				return "", err
 			}
-			who, err := m.Check(ctx, server.Name)
-			return ", bot " + who, err
+			return "", m.Check(ctx)
 		}})
 	}
 	return out
