@@ -31,7 +31,7 @@ type appOptions struct {
 	timing   ops.Timing
 	trigger  string
 	terminal *terminal.Terminal
-	policy   *ops.StaticPolicy // nil: from the configuration
+	policy   *ops.StaticPolicy        // nil: from the configuration
 	chats    map[string]chat.Platform // further platforms, for tests
 }
 
