@@ -56,7 +56,7 @@ func benchStore(b *testing.B) *store.Store {
 	if err != nil {
 		b.Fatal(err)
 	}
-	b.Cleanup(func() { _ = s.Close(context.Background()) })
+	b.Cleanup(func() { _ = s.Close(context.WithoutCancel(b.Context())) })
 	return s
 }
 

@@ -15,6 +15,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"time"
 
@@ -167,7 +168,7 @@ func dsn(path, mode string, cache int) string {
 		"_busy_timeout": {"5000"},
 		"_txlock":       {"immediate"},
 		"_foreign_keys": {"on"},
-		"_cache_size":   {fmt.Sprint(-cache)},
+		"_cache_size":   {strconv.Itoa(-cache)},
 	}
 	if mode != "ro" {
 		q.Set("_journal_mode", "WAL")

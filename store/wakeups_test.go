@@ -37,7 +37,7 @@ func TestWakeupsAgainstModel(t *testing.T) {
 	for seed := range uint64(20) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			t.Parallel()
-			playWakeups(t, rand.New(rand.NewPCG(seed, 0)), 400) //nolint:gosec // repeatable on purpose
+			playWakeups(t, rand.New(rand.NewPCG(seed, 0)), 400)
 		})
 	}
 }
@@ -50,7 +50,7 @@ func playWakeups(t *testing.T, r *rand.Rand, steps int) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = s.Close(context.Background()) }()
+	defer func() { _ = s.Close(t.Context()) }()
 	model := map[string]wish{}
 	var working []job
 	within := func(most int) time.Duration { return time.Duration(r.IntN(most)) * time.Second }

@@ -3,6 +3,7 @@ package mattermost
 import (
 	"encoding/json"
 	"errors"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -124,9 +125,7 @@ func TestRecordedErrorsAreUnderstood(t *testing.T) {
 			status, text = f.Status, f.Body
 		}
 		srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-			for k, v := range f.Header {
-				w.Header()[k] = v
-			}
+			maps.Copy(w.Header(), f.Header)
 			w.WriteHeader(status)
 			_, _ = w.Write([]byte(text))
 		}))

@@ -254,7 +254,7 @@ func (a *Adapter) Member(ctx context.Context, actor ops.Actor, c ops.Conversatio
 		return resp, err
 	})
 	if ops.CodeOf(err) == ops.CodeNotFound && err != nil {
-		return m, nil
+		return m, nil //nolint:nilerr // no member is an answer
 	}
 	return m, err
 }

@@ -47,7 +47,7 @@ func (a *Adapter) Run(ctx context.Context) error {
 			a.log.Error("registration at Mattermost failed", "err", err)
 		}
 		if clock.Sleep(ctx, a.clock, registerGap) != nil {
-			return nil
+			return nil //nolint:nilerr // the end of ctx is how it ends
 		}
 		fires, stop := a.clock.After(registerEvery - registerGap)
 		select {
@@ -57,7 +57,7 @@ func (a *Adapter) Run(ctx context.Context) error {
 		}
 		stop()
 		if ctx.Err() != nil {
-			return nil
+			return nil //nolint:nilerr // the end of ctx is how it ends
 		}
 	}
 }

@@ -66,10 +66,9 @@ type cachedName struct {
 
 func newServer(a *Adapter, c Server, base *url.URL, transport http.RoundTripper) *server {
 	if transport == nil {
-		if t, ok := http.DefaultTransport.(*http.Transport); ok {
-			transport = t.Clone()
-		} else {
-			transport = http.DefaultTransport
+		transport = &http.Transport{
+			Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true, MaxIdleConns: 20, MaxIdleConnsPerHost: 10,
+			IdleConnTimeout: 90 * time.Second, TLSHandshakeTimeout: 10 * time.Second, ResponseHeaderTimeout: 10 * time.Second,
 		}
 	}
 	hc := &http.Client{
@@ -228,8 +227,7 @@ func (e *apiError) Error() string {
 
 // apiErrorID is the server's name of the error in err's chain, empty if there is none.
 func apiErrorID(err error) string {
-	var e *apiError
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*apiError](err); ok {
 		return e.id
 	}
 	return ""
@@ -251,8 +249,7 @@ func neverSent(err error) bool {
 }
 
 func withoutURL(err error) error {
-	var u *url.Error
-	if errors.As(err, &u) {
+	if u, ok := errors.AsType[*url.Error](err); ok {
 		return u.Err
 	}
 	return err

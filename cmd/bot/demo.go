@@ -58,8 +58,8 @@ func (d *demo) story(ctx context.Context) error {
 	return nil
 }
 
-func (d *demo) tell(format string, args ...any) {
-	_, _ = fmt.Fprintf(d.out, "── "+format+" ──\n\n", args...)
+func (d *demo) tell(chapter string) {
+	_, _ = fmt.Fprintf(d.out, "── %s ──\n\n", chapter)
 }
 
 // typed types a line and waits for a message that holds every one of the words.
@@ -91,12 +91,16 @@ func holds(p terminal.Post, words []string) bool {
 		return false
 	}
 	text := p.Message.Summary
+	var textSb94 strings.Builder
 	for _, b := range p.Message.Blocks {
-		text += "\n" + b.Text.String() + "\n" + b.Code
+		textSb94.WriteString("\n" + b.Text.String() + "\n" + b.Code)
+		var textSb96 strings.Builder
 		for _, f := range b.Fields {
-			text += "\n" + f.Label + " " + f.Text.String()
+			textSb96.WriteString("\n" + f.Label + " " + f.Text.String())
 		}
+		text += textSb96.String()
 	}
+	text += textSb94.String()
 	for _, w := range words {
 		if !strings.Contains(text, w) {
 			return false

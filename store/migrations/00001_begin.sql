@@ -38,7 +38,9 @@ CREATE TABLE operations (
 CREATE UNIQUE INDEX operations_unfinished ON operations (cluster, instance) WHERE unfinished;
 CREATE INDEX operations_by_target ON operations (instance, cluster, nr);
 
--- How each run went. Earlier runs stay, so that their keys and numbers are never used again and
+-- How each run went. A run that GitLab began itself, by a retry there, keeps key and number of the
+-- run before, since the pipelines are the same: hence unique together with the run.
+--  Earlier runs stay, so that their keys and numbers are never used again and
 -- a late webhook still finds its operation. The target is repeated for the index of durations.
 CREATE TABLE runs (
     op               BIGINT  NOT NULL REFERENCES operations (nr),
@@ -50,8 +52,8 @@ CREATE TABLE runs (
     asked_workspace  TEXT    NOT NULL,
     asked_user       TEXT    NOT NULL,
     asked_name       TEXT    NOT NULL,
-    key              TEXT    NOT NULL UNIQUE,
-    number           BIGINT  NOT NULL UNIQUE,
+    key              TEXT    NOT NULL,
+    number           BIGINT  NOT NULL,
     state            TEXT    NOT NULL,
     reason           TEXT    NOT NULL,
     detail           TEXT    NOT NULL,
@@ -74,6 +76,8 @@ CREATE TABLE runs (
     finished_at      BIGINT  NOT NULL,
     PRIMARY KEY (op, run)
 ) WITHOUT ROWID;
+CREATE UNIQUE INDEX runs_by_key ON runs (key, run);
+CREATE UNIQUE INDEX runs_by_number ON runs (number, run);
 
 CREATE INDEX runs_by_cluster ON runs (cluster, action, finished_at) WHERE state = 'succeeded';
 CREATE INDEX runs_by_target ON runs (cluster, action, instance, finished_at) WHERE state = 'succeeded';

@@ -41,7 +41,7 @@ func OpenIn(t testing.TB, dir string, c clock.Clock) *store.Store {
 // Close closes a store, once or more often.
 func Close(t testing.TB, s *store.Store) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 10*time.Second) // cleanups run when it has ended
 	defer cancel()
 	if err := s.Close(ctx); err != nil {
 		t.Errorf("close store: %v", err)
@@ -84,7 +84,7 @@ func Rows(t testing.TB, dir, query string, args ...any) [][]string {
 }
 
 // Start is the instant at which the operations of Op begin.
-var Start = time.Date(2026, 11, 21, 9, 0, 0, 0, time.UTC) //nolint:gochecknoglobals // a constant that Go cannot spell
+var Start = time.Date(2026, 11, 21, 9, 0, 0, 0, time.UTC)
 
 // Op is the n-th of any number of new operations with nothing in common but actor and cluster.
 func Op(n int) ops.Operation {
