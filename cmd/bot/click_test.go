@@ -146,7 +146,7 @@ func TestI08W24_PickerRestartAndRetryKeepOneCard(t *testing.T) {
 	r.restart()
 	r.until(op.ID, ops.Succeeded)
 	r.pass(time.Minute)
-	mustContain(t, read(ptr(r.card(op.ID).Now())), "succeeded", "run 2", "a new theme")
+	mustContain(t, read(new(r.card(op.ID).Now())), "succeeded", "run 2", "a new theme")
 	r.exactlyOnce(2)
 	for _, s := range []string{rigKey, rigTrigger, rigRead, rigWrite, rigHook} {
 		if strings.Contains(r.logs.String(), s) || strings.Contains(jsonText(t, r.chat.Sent()), s) {

@@ -90,19 +90,16 @@ func holds(p terminal.Post, words []string) bool {
 	if p.Author != "" {
 		return false
 	}
-	text := p.Message.Summary
-	var textSb94 strings.Builder
+	var text strings.Builder
+	text.WriteString(p.Message.Summary)
 	for _, b := range p.Message.Blocks {
-		textSb94.WriteString("\n" + b.Text.String() + "\n" + b.Code)
-		var textSb96 strings.Builder
+		text.WriteString("\n" + b.Text.String() + "\n" + b.Code)
 		for _, f := range b.Fields {
-			textSb96.WriteString("\n" + f.Label + " " + f.Text.String())
+			text.WriteString("\n" + f.Label + " " + f.Text.String())
 		}
-		text += textSb96.String()
 	}
-	text += textSb94.String()
 	for _, w := range words {
-		if !strings.Contains(text, w) {
+		if !strings.Contains(text.String(), w) {
 			return false
 		}
 	}

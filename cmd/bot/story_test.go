@@ -7,7 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"ocim/adapters/chat"
 	"ocim/adapters/gitlab/gitlabtest"
 	"ocim/ops"
 )
@@ -42,7 +41,6 @@ func TestO01O02O07O69O92W01W02W19_DeployIsOneTriggerAndOneCard(t *testing.T) {
 }
 
 //go:fix inline
-func ptr(m chat.Message) *chat.Message { return new(m) }
 
 func TestO03_LostStoreFindsCardAndFinalNotice(t *testing.T) {
 	t.Parallel()
