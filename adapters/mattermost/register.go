@@ -41,13 +41,13 @@ type oldToken struct {
 // Run registers now, every five minutes, and soon after a server refused our token or sent a
 // command with a token that we do not know. It returns when ctx ends. Failures are logged and
 // tried again.
-func (a *Adapter) Run(ctx context.Context) error {
-	for {
+func (a *Adapter) Run(ctx context.Context) {
+	for ctx.Err() == nil {
 		if err := a.Register(ctx); err != nil && ctx.Err() == nil {
 			a.log.Error("registration at Mattermost failed", "err", err)
 		}
 		if clock.Sleep(ctx, a.clock, registerGap) != nil {
-			return nil
+			return
 		}
 		fires, stop := a.clock.After(registerEvery - registerGap)
 		select {
@@ -56,9 +56,6 @@ func (a *Adapter) Run(ctx context.Context) error {
 		case <-ctx.Done():
 		}
 		stop()
-		if ctx.Err() != nil {
-			return nil
-		}
 	}
 }
 
