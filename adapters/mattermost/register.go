@@ -39,15 +39,15 @@ type oldToken struct {
 }
 
 // Run registers now, every five minutes, and soon after a server refused our token or sent a
-// command with a token that we do not know. It returns when ctx ends. Failures are logged and
+// command with a token that we do not know. It returns nil when ctx ends. Failures are logged and
 // tried again.
-func (a *Adapter) Run(ctx context.Context) {
+func (a *Adapter) Run(ctx context.Context) error {
 	for ctx.Err() == nil {
 		if err := a.Register(ctx); err != nil && ctx.Err() == nil {
 			a.log.Error("registration at Mattermost failed", "err", err)
 		}
 		if clock.Sleep(ctx, a.clock, registerGap) != nil {
-			return
+			break
 		}
 		fires, stop := a.clock.After(registerEvery - registerGap)
 		select {
@@ -57,6 +57,7 @@ func (a *Adapter) Run(ctx context.Context) {
 		}
 		stop()
 	}
+	return nil
 }
 
 // Register makes sure that each configured team has our slash command, once, with our address, and

@@ -154,11 +154,8 @@ func TestRunRegistersAgain(t *testing.T) {
 	t.Parallel()
 	r := newQuietRig(t)
 	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		r.bot.Run(ctx)
-	}()
+	done := make(chan error, 1)
+	go func() { done <- r.bot.Run(ctx) }()
 	registrations := func() int { return len(r.fake.CallsTo(http.MethodGet, "/users/me")) }
 	for i, step := range []time.Duration{15 * time.Second, 5 * time.Minute, 15 * time.Second} {
 		if err := r.clock.Waiting(t.Context(), 1); err != nil {
@@ -181,7 +178,9 @@ func TestRunRegistersAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	cancel()
-	<-done
+	if err := <-done; err != nil {
+		t.Errorf("run: %v, want nil", err)
+	}
 	if registrations() < 3 {
 		t.Errorf("%d registrations, want one more after the refused token", registrations())
 	}
