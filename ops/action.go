@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 )
 
 // Action is one verb as a project does it: data from the configuration's operation table.
@@ -109,13 +111,20 @@ func (p ActionParam) check(v string) error {
 	if len(v) > maxParam {
 		return bad(fmt.Sprintf("at most %d bytes", maxParam))
 	}
-	if strings.ContainsFunc(v, func(r rune) bool { return r < 0x20 || r == 0x7f }) {
-		return bad("control characters and line breaks are not allowed")
+	if !utf8.ValidString(v) {
+		return bad("must be text in UTF-8")
+	}
+	// What a card does not show must not reach GitLab either.
+	if strings.ContainsFunc(v, func(r rune) bool {
+		return unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp) || r == utf8.RuneError
+	}) {
+		return bad("control characters, invisible characters and line breaks are not allowed")
 	}
 	switch p.Type {
 	case ParamInt:
-		if _, err := strconv.ParseInt(v, 10, 64); err != nil {
-			return bad("must be a whole number")
+		// +5 and 007 are no numbers in JSON, and what is shown is what is sent.
+		if n, err := strconv.ParseInt(v, 10, 64); err != nil || strconv.FormatInt(n, 10) != v {
+			return bad("must be a whole number, without a plus or leading zeros")
 		}
 	case ParamBool:
 		if v != "true" && v != "false" {

@@ -177,9 +177,13 @@ func (s *Service) post(ctx context.Context, op Operation) (again time.Time, more
 		return again, true, err
 	}
 	spec, err := s.spec(ctx, op)
-	if err != nil {
-		_, err = s.apply(ctx, op, GitLabRefused{ReasonOf(err), UserMsg(err)})
+	var e *Error
+	switch {
+	case errors.As(err, &e) && e.Code == CodeNotFound: // taken out of the configuration meanwhile
+		_, err = s.apply(ctx, op, GitLabRefused{e.Reason, e.Msg})
 		return again, true, err
+	case err != nil: // a store that does not answer is no reason to give up
+		return again, false, err
 	}
 	if op, err = s.apply(ctx, op, Posting{}); err != nil {
 		return again, false, err
@@ -221,12 +225,19 @@ func (s *Service) posted(ctx context.Context, op Operation, spec PipelineSpec, p
 // again.
 func (s *Service) settle(ctx context.Context, op Operation) (again time.Time, more bool, err error) {
 	spec, err := s.spec(ctx, op)
-	if err != nil {
+	var e *Error
+	switch {
+	case errors.As(err, &e) && e.Code == CodeNotFound:
+		_, err = s.apply(ctx, op, GitLabRefused{
+			ReasonOutcomeUnknown,
+			"GitLab may have started a pipeline, and its answer was lost; it cannot be looked for any more: " + e.Msg + " Look in GitLab before you try again.",
+		})
+		return again, true, err
+	case err != nil:
 		return again, false, err
 	}
 	now := s.Clock.Now()
 	p, found, ferr := s.Pipelines.Find(ctx, spec)
-	var e *Error
 	switch {
 	case ferr == nil && found:
 		_, err = s.apply(ctx, op, Created{Pipeline: p, Adopted: true})

@@ -47,7 +47,7 @@ func (s *Signer) Seal(p Purpose, text []byte) string {
 // Open returns the text of a sealed one, or ErrSeal.
 func (s *Signer) Open(p Purpose, sealed string) ([]byte, error) {
 	body, sum, ok := strings.Cut(sealed, ".")
-	if !ok || len(sealed) > 8192 {
+	if !ok || len(sealed) > 8192 || strings.ContainsAny(sealed, "\r\n") { // which the decoder would skip
 		return nil, ErrSeal
 	}
 	e := base64.RawURLEncoding.Strict()

@@ -1,6 +1,7 @@
 package ops
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -112,8 +113,8 @@ func transition(op Operation, in Input, now time.Time) (Operation, []Event, erro
 	if err != nil {
 		return op, nil, err
 	}
-	if err := t.check(op); err != nil {
-		return op, nil, err
+	if t.broken != nil {
+		return op, nil, t.broken
 	}
 	return t.op, t.events, nil
 }
@@ -122,15 +123,7 @@ type turn struct {
 	op     Operation
 	now    time.Time
 	events []Event
-}
-
-// check refuses any edge that the table of states does not have: a rule above that broke it is a
-// mistake of ours and must not reach the disk.
-func (t *turn) check(before Operation) error {
-	if t.op.Run == before.Run && !before.State.CanBecome(t.op.State) {
-		return fmt.Errorf("operation %s: no edge from %s to %s", before.ID, before.State, t.op.State)
-	}
-	return nil
+	broken error // a move that the table of states does not have
 }
 
 func (t *turn) event(kind EventKind, from State, by Actor) {
@@ -144,6 +137,11 @@ func (t *turn) move(s State, reason Reason, detail string) {
 	from := t.op.State
 	if from == s && t.op.Reason == reason && t.op.Detail == detail {
 		return
+	}
+	// One input may move it twice: Created for a run that somebody has canceled meanwhile. A rule
+	// that breaks the table is a mistake of ours and must not reach the disk.
+	if !from.CanBecome(s) && t.broken == nil {
+		t.broken = fmt.Errorf("operation %s: no edge from %s to %s", t.op.ID, from, s)
 	}
 	t.op.State, t.op.Reason, t.op.Detail, t.op.ChangedAt = s, reason, detail, t.now
 	if from != s {
@@ -187,6 +185,9 @@ func (t *turn) starting(in Input) error {
 	}
 	switch in := in.(type) {
 	case Posting:
+		if t.op.Outstanding {
+			return errors.New("a POST is outstanding: what became of it comes first")
+		}
 		t.op.Outstanding, t.op.PostedAt = true, t.now
 		t.op.Attempt++
 		t.op.ChangedAt = t.now

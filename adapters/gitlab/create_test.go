@@ -139,17 +139,17 @@ func TestF05_PipelineWhoseAnswerWasLostIsFoundByItsKey(t *testing.T) {
 		{"reset after commit", gitlabtest.DropAfter()},
 		{"no answer", gitlabtest.HangAfter()},
 		{"cut answer", gitlabtest.Truncate(20)},
-		{"500 after commit", gitlabtest.AnswerAfter(500, gitlabtest.JSON(), `{"message":"500 Internal Server Error"}`)},
+		{"500 after commit", gitlabtest.AnswerAfter(500, gitlabtest.JSONHeader(), `{"message":"500 Internal Server Error"}`)},
 		{"502 of a proxy", gitlabtest.AnswerAfter(502, http.Header{"Content-Type": {"text/html"}}, "<html>Bad Gateway</html>")},
 		{"504 of a proxy", gitlabtest.AnswerAfter(504, nil, "")},
 		{"empty 201", gitlabtest.AnswerAfter(201, nil, "")},
-		{"201 without id", gitlabtest.AnswerAfter(201, gitlabtest.JSON(), `{}`)},
+		{"201 without id", gitlabtest.AnswerAfter(201, gitlabtest.JSONHeader(), `{}`)},
 		{"HTML instead of JSON", gitlabtest.AnswerAfter(200, nil, "<html>")},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t, func(c *gitlab.Config) { c.Timeout = 500 * time.Millisecond })
+			w := newWorld(t, func(c *gitlab.Config) { c.Timeout = time.Second })
 			w.server.Inject(gitlabtest.Fault{Route: "trigger", Times: 1, Do: tt.do})
 			_, err := w.Create(short(t), spec())
 			e := opsError(t, err)
@@ -180,7 +180,7 @@ func TestF07_TroubleOfGitLabIsToldApartByWhatItMayHaveDone(t *testing.T) {
 	}{
 		{name: "429", do: gitlabtest.RateLimited(30 * time.Second), reason: ops.ReasonRateLimited, notSent: true, retryAt: start().Add(30 * time.Second)},
 		{name: "429 with reset only", do: gitlabtest.Answer(429, http.Header{"Ratelimit-Reset": {"1777888845"}}, "Retry later\n"), reason: ops.ReasonRateLimited, notSent: true, retryAt: start().Add(45 * time.Second)},
-		{name: "429 of a feature", do: gitlabtest.Answer(429, gitlabtest.JSON(), `{"message":{"error":"This endpoint has been requested too many times. Try again later."}}`), reason: ops.ReasonRateLimited, notSent: true},
+		{name: "429 of a feature", do: gitlabtest.Answer(429, gitlabtest.JSONHeader(), `{"message":{"error":"This endpoint has been requested too many times. Try again later."}}`), reason: ops.ReasonRateLimited, notSent: true},
 		{name: "400 that is a rate limit", do: gitlabtest.TooManyPipelines(), reason: ops.ReasonRateLimited, notSent: true, retryAt: start().Add(time.Minute)},
 		{name: "500", do: gitlabtest.Answer(500, nil, "oops"), reason: ops.ReasonGitLabUnavailable},
 		{name: "503 with Retry-After", do: gitlabtest.Answer(503, http.Header{"Retry-After": {"5"}}, ""), reason: ops.ReasonGitLabUnavailable, retryAt: start().Add(5 * time.Second)},
@@ -195,7 +195,7 @@ func TestF07_TroubleOfGitLabIsToldApartByWhatItMayHaveDone(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t, func(c *gitlab.Config) { c.Timeout = 500 * time.Millisecond })
+			w := newWorld(t, func(c *gitlab.Config) { c.Timeout = time.Second })
 			w.server.Inject(gitlabtest.Fault{Route: "trigger", Do: tt.do})
 			_, err := w.Create(short(t), spec())
 			e := opsError(t, err)

@@ -116,7 +116,7 @@ func TestFindAsksAgainForWhatLags(t *testing.T) {
 	lag.Remove()
 	gone := w.server.Inject(gitlabtest.Fault{
 		Match: func(r *http.Request) bool { return strings.Contains(r.URL.Path, "/pipelines/") },
-		Do:    gitlabtest.Answer(404, gitlabtest.JSON(), `{"message":"404 Not found"}`),
+		Do:    gitlabtest.Answer(404, gitlabtest.JSONHeader(), `{"message":"404 Not found"}`),
 	})
 	if _, ok, err := w.Find(t.Context(), spec()); ok || ops.CodeOf(err) != ops.CodeUnavailable {
 		t.Errorf("Find while only the list shows it: got %v %v, want unavailable", ok, err)
@@ -124,7 +124,7 @@ func TestFindAsksAgainForWhatLags(t *testing.T) {
 	gone.Remove()
 	empty := w.server.Inject(gitlabtest.Fault{
 		Match: func(r *http.Request) bool { return strings.HasSuffix(r.URL.Path, "/variables") },
-		Do:    gitlabtest.Answer(200, gitlabtest.JSON(), `[]`),
+		Do:    gitlabtest.Answer(200, gitlabtest.JSONHeader(), `[]`),
 	})
 	if _, ok, err := w.Find(t.Context(), spec()); ok || err != nil {
 		t.Errorf("Find while the variables lag: got %v %v, want nothing", ok, err)

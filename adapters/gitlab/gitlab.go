@@ -300,12 +300,11 @@ func (a *Adapter) Probe(ctx context.Context, name string) (time.Time, error) {
 	if err != nil {
 		return time.Time{}, err
 	}
-	at, err := http.ParseTime(resp.Header.Get("Date"))
-	if err != nil {
-		a.log.WarnContext(ctx, "GitLab's answer has no date; using the local clock", "project", p.name)
-		return a.clock.Now(), nil
+	if at, derr := http.ParseTime(resp.Header.Get("Date")); derr == nil {
+		return at.UTC(), nil
 	}
-	return at.UTC(), nil
+	a.log.WarnContext(ctx, "GitLab's answer has no date; using the local clock", "project", p.name)
+	return a.clock.Now(), nil
 }
 
 // memo remembers at most size values, and forgets the oldest first. It is safe for concurrent use.

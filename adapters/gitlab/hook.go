@@ -247,7 +247,7 @@ func (h *Hooks) signature(header http.Header) (s signedHeader, signed bool, why 
 	if d := h.clock.Now().Sub(time.Unix(at, 0)); d > h.tolerance || d < -h.tolerance {
 		return s, true, "signature of another time"
 	}
-	for _, v := range strings.Fields(strings.Join(values, " ")) {
+	for v := range strings.FieldsSeq(strings.Join(values, " ")) {
 		text, ok := strings.CutPrefix(v, "v1,")
 		if !ok {
 			continue // another version

@@ -54,8 +54,8 @@ func (h *hooks) got() []gitlab.Hint {
 	return append([]gitlab.Hint(nil), h.hints...)
 }
 
-func newHooks(t testing.TB, change ...func(*gitlab.HooksConfig)) *hooks {
-	t.Helper()
+func newHooks(tb testing.TB, change ...func(*gitlab.HooksConfig)) *hooks {
+	tb.Helper()
 	h := &hooks{clock: clock.NewFake(start()), log: &logBuffer{}}
 	cfg := gitlab.HooksConfig{
 		Hosts: []gitlab.HookHost{{BaseURL: "https://gitlab.example.com/", Tokens: []secret.Secret{secret.New(hookToken)}}},
@@ -76,15 +76,15 @@ func newHooks(t testing.TB, change ...func(*gitlab.HooksConfig)) *hooks {
 	}
 	var err error
 	if h.Hooks, err = gitlab.NewHooks(cfg); err != nil {
-		t.Fatalf("NewHooks: %v", err)
+		tb.Fatalf("NewHooks: %v", err)
 	}
 	return h
 }
 
-// post sends body with headers given as name, value, …
-func (h *hooks) post(t testing.TB, body string, header ...string) *httptest.ResponseRecorder {
-	t.Helper()
-	r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/gitlab/webhook", strings.NewReader(body))
+// post sends body with headers, given as name and value in turn.
+func (h *hooks) post(tb testing.TB, body string, header ...string) *httptest.ResponseRecorder {
+	tb.Helper()
+	r := httptest.NewRequestWithContext(tb.Context(), http.MethodPost, "/gitlab/webhook", strings.NewReader(body))
 	for i := 0; i+1 < len(header); i += 2 {
 		r.Header.Add(header[i], header[i+1])
 	}

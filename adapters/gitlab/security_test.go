@@ -239,7 +239,7 @@ func TestT18_EndlessLogsAndListsEnd(t *testing.T) {
 	})
 	t.Run("silence", func(t *testing.T) {
 		t.Parallel()
-		w := newWorld(t, func(c *gitlab.Config) { c.Timeout = 50 * time.Millisecond })
+		w := newWorld(t, func(c *gitlab.Config) { c.Timeout = 200 * time.Millisecond })
 		w.server.Inject(gitlabtest.Fault{Do: gitlabtest.Hang()})
 		for method, call := range methods(w.Adapter) {
 			if err := call(short(t)); ops.CodeOf(err) != ops.CodeUnavailable || !errors.Is(err, context.DeadlineExceeded) {

@@ -68,7 +68,7 @@ func TestO67_LogOfAFailedJobAndWhatIsSaidWithoutOne(t *testing.T) {
 		t.Errorf("log: got %q %v, want the failure in plain text", tail, err)
 	}
 	for status, code := range map[int]ops.Code{403: ops.CodeDenied, 404: ops.CodeNotFound, 500: ops.CodeUnavailable} {
-		f := w.server.Inject(gitlabtest.Fault{Do: gitlabtest.Answer(status, gitlabtest.JSON(), `{"message":"x"}`)})
+		f := w.server.Inject(gitlabtest.Fault{Do: gitlabtest.Answer(status, gitlabtest.JSONHeader(), `{"message":"x"}`)})
 		_, err := w.Tail(t.Context(), "cluster", jobs[1].ID, 2000)
 		if e := opsError(t, err); e.Code != code || !strings.HasSuffix(e.Msg, ".") {
 			t.Errorf("%d: got %v, want %s and a sentence", status, err, code)

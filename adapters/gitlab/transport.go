@@ -114,6 +114,7 @@ type capped struct {
 	x    *exchange
 }
 
+// Read implements [io.Reader].
 func (c *capped) Read(p []byte) (int, error) {
 	if c.left < 0 {
 		return 0, errTooLarge
@@ -130,6 +131,7 @@ func (c *capped) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// Close implements [io.Closer].
 func (c *capped) Close() error { return c.body.Close() }
 
 // nextPage finds the parameters that ask for the next page, from the Link header or from

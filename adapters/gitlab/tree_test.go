@@ -175,7 +175,7 @@ func TestTreeTellsAMissingRootFromAMissingChild(t *testing.T) {
 	for _, p := range []string{"/pipelines/9003", "/pipelines/9004"} {
 		faults = append(faults, w.server.Inject(gitlabtest.Fault{
 			Match: func(r *http.Request) bool { return strings.HasSuffix(r.URL.Path, p) },
-			Do:    gitlabtest.Answer(404, gitlabtest.JSON(), `{"message":"404 Not found"}`),
+			Do:    gitlabtest.Answer(404, gitlabtest.JSONHeader(), `{"message":"404 Not found"}`),
 		}))
 	}
 	want := []string{
@@ -189,7 +189,7 @@ func TestTreeTellsAMissingRootFromAMissingChild(t *testing.T) {
 	}
 	faults = append(faults, w.server.Inject(gitlabtest.Fault{
 		Match: func(r *http.Request) bool { return strings.HasSuffix(r.URL.Path, "/pipelines/9002/jobs") },
-		Do:    gitlabtest.Answer(404, gitlabtest.JSON(), `{"message":"404 Not found"}`),
+		Do:    gitlabtest.Answer(404, gitlabtest.JSONHeader(), `{"message":"404 Not found"}`),
 	}))
 	if _, err := w.Tree(t.Context(), tree(root)); ops.CodeOf(err) != ops.CodeUnavailable {
 		t.Errorf("404 below the root: got %v, want unavailable", err)

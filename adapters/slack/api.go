@@ -78,13 +78,13 @@ func (a *Adapter) callHeader(ctx context.Context, ws *workspace, method string, 
 		GetConn: func(string) { asked.Store(true) },
 		GotConn: func(httptrace.GotConnInfo) { got.Store(true) },
 	})
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, ws.APIURL+method, strings.NewReader(form.Encode()))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, ws.APIURL+method, strings.NewReader(form.Encode())) //nolint:gosec // the operator configured the address
 	if err != nil {
 		return nil, unavailable(method, errors.New("the request could not be built"), true)
 	}
 	req.Header.Set("Content-Type", formType)
 	req.Header.Set("Authorization", "Bearer "+ws.BotToken.Reveal())
-	res, err := a.client.Do(req)
+	res, err := a.client.Do(req) //nolint:gosec // as above
 	if err != nil {
 		return nil, unavailable(method, bare(err), asked.Load() && !got.Load())
 	}
@@ -116,8 +116,7 @@ func (a *Adapter) callHeader(ctx context.Context, ws *workspace, method string, 
 
 // bare strips the address from an error of net/http: it may be a response_url.
 func bare(err error) error {
-	var u *url.Error
-	if errors.As(err, &u) {
+	if u, ok := errors.AsType[*url.Error](err); ok {
 		return u.Err
 	}
 	return err

@@ -22,6 +22,7 @@ func BenchmarkClick(b *testing.B) {
 }
 
 func benchmark(b *testing.B, path, body string) {
+	b.Helper()
 	a, clk := newTest(b, func(context.Context, chat.Incoming) chat.Answer { return chat.Answer{} })
 	r := sign(path, formType, testSecret, clk.Now(), body)
 	h := a.Routes()[path]

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -228,10 +229,7 @@ func (a *Adapter) Member(ctx context.Context, p ops.Actor, c ops.Conversation) (
 		return chat.Membership{}, err
 	}
 	u := out.User
-	home := u.TeamID == ws.TeamID || strings.HasPrefix(ws.TeamID, "E")
-	for _, t := range u.Enterprise.Teams {
-		home = home || t == ws.TeamID
-	}
+	home := u.TeamID == ws.TeamID || strings.HasPrefix(ws.TeamID, "E") || slices.Contains(u.Enterprise.Teams, ws.TeamID)
 	m := chat.Membership{
 		Active: !u.Deleted && !u.Bot,
 		Guest:  u.Restricted || u.UltraRestricted || u.Stranger || !home,
@@ -265,10 +263,8 @@ func (a *Adapter) inChannel(ctx context.Context, ws *workspace, user, channel st
 			}
 			return false, err
 		}
-		for _, m := range page.Members {
-			if m == user {
-				return true, nil
-			}
+		if slices.Contains(page.Members, user) {
+			return true, nil
 		}
 		if page.Next.Cursor == "" {
 			return false, nil

@@ -273,7 +273,7 @@ func TestF13_LostAnswerIsFoundAgain(t *testing.T) {
 
 func TestF13_NothingSentIsKnown(t *testing.T) {
 	t.Parallel()
-	ln, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // closed at once: nobody listens at this address
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -469,7 +469,7 @@ func TestT20_NothingOfThePeerIsPassedOn(t *testing.T) {
 			_, _ = fmt.Fprintf(w, `{"ok":true,"ts":%q,"url":%q,"team_id":%q,"channel":{"id":%q},"members":%q}`, echo, echo, echo, echo, echo)
 		},
 		func(w http.ResponseWriter, echo string) {
-			http.Redirect(w, &http.Request{}, "https://"+hook+".example/"+url.PathEscape(echo), 302)
+			http.Redirect(w, &http.Request{}, "https://"+hook+".example/"+url.PathEscape(echo), http.StatusFound)
 		},
 	}
 	for i, answer := range answers {

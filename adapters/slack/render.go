@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 	"unicode"
+	"unicode/utf8"
 
 	slackapi "github.com/slack-go/slack"
 
@@ -230,6 +231,9 @@ func (r *renderer) rich(t chat.Text) []slackapi.RichTextSectionElement {
 			}
 			continue
 		}
+		if s.Style == chat.Break && left > 0 {
+			text = "\n"
+		}
 		if text == "" {
 			continue
 		}
@@ -253,18 +257,15 @@ func richStyle(s chat.Style) *slackapi.RichTextSectionTextStyle {
 		return &slackapi.RichTextSectionTextStyle{Italic: true}
 	case chat.Mono:
 		return &slackapi.RichTextSectionTextStyle{Code: true}
-	case chat.Plain, chat.Link, chat.Mention:
+	case chat.Plain, chat.Link, chat.Mention, chat.Break:
 	}
 	return nil
 }
 
 // prefix puts the tone's sign before a heading that does not begin with one.
 func prefix(t chat.Tone, heading string) string {
-	for _, r := range heading {
-		if unicode.Is(unicode.So, r) {
-			return heading
-		}
-		break
+	if r, _ := utf8.DecodeRuneInString(heading); unicode.Is(unicode.So, r) {
+		return heading
 	}
 	switch t {
 	case chat.ToneBusy:

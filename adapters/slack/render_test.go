@@ -17,7 +17,7 @@ import (
 	"ocim/adapters/slack/slacktest"
 )
 
-var update = flag.Bool("update", false, "rewrite the golden files") //nolint:gochecknoglobals // flags are read once, by the test binary
+var update = flag.Bool("update", false, "rewrite the golden files")
 
 func plainText(s string) chat.Text { return chat.Text{{Text: s}} }
 
@@ -29,9 +29,13 @@ func messages() map[string]chat.Message {
 			Blocks: []chat.Block{
 				{Kind: chat.Heading, Text: plainText("deploy prod/demo")},
 				{Kind: chat.Paragraph, Text: chat.Text{
-					{Text: "Started by "}, {Style: chat.Mention, User: "U0ANN0001", Text: "ann"}, {Text: " as "},
-					{Style: chat.Mono, Text: "op-7f3a"}, {Text: ", "},
-					{Style: chat.Link, Text: "pipeline 42", URL: "https://gitlab.example.com/g/p/-/pipelines/42?a=1&b=2"}, {Text: "."},
+					{Text: "Started by "},
+					{Style: chat.Mention, User: "U0ANN0001", Text: "ann"},
+					{Text: " as "},
+					{Style: chat.Mono, Text: "op-7f3a"},
+					{Text: ", "},
+					{Style: chat.Link, Text: "pipeline 42", URL: "https://gitlab.example.com/g/p/-/pipelines/42?a=1&b=2"},
+					{Text: "."},
 				}},
 				{Kind: chat.Fields, Fields: []chat.Entry{
 					{Label: "State", Text: chat.Text{{Style: chat.Bold, Text: "running"}}},
@@ -40,7 +44,8 @@ func messages() map[string]chat.Message {
 					{Label: "Why", Text: plainText("")},
 				}},
 				{Kind: chat.Divider},
-				{Kind: chat.Context, Text: chat.Text{{Style: chat.Italic, Text: "usually takes 4 min"}}},
+				{Kind: chat.Paragraph, Text: chat.Text{{Text: "one line"}, {Style: chat.Break}, {Text: "> another"}}},
+				{Kind: chat.Context, Text: chat.Text{{Style: chat.Italic, Text: "usually takes 4 min"}, {Style: chat.Break}, {Text: "> asked 10:30"}}},
 			},
 			Buttons: []chat.Button{
 				{Label: "Cancel", Verb: "cancel", Token: "sealed.cancel", Style: chat.ButtonDanger},
@@ -112,10 +117,10 @@ func TestGoldenMessages(t *testing.T) {
 }
 
 // stored is the message as the fake Slack would keep it.
-func stored(t testing.TB, p payload) slacktest.Message {
-	t.Helper()
+func stored(tb testing.TB, p payload) slacktest.Message {
+	tb.Helper()
 	m := slacktest.Message{Text: p.Text, Parse: "none"}
-	remarshal(t, p.Blocks, &m.Blocks)
+	remarshal(tb, p.Blocks, &m.Blocks)
 	return m
 }
 
@@ -156,8 +161,12 @@ func TestT14_ForeignTextStaysText(t *testing.T) {
 		m := chat.Message{Summary: next(), Blocks: []chat.Block{
 			{Kind: chat.Heading, Text: plainText(next())},
 			{Kind: chat.Paragraph, Text: chat.Text{
-				{Text: next()}, {Style: chat.Bold, Text: next()}, {Style: chat.Italic, Text: next()}, {Style: chat.Mono, Text: next()},
-				{Style: chat.Link, Text: next(), URL: target + next()}, {Style: chat.Mention, Text: next(), User: next()},
+				{Text: next()},
+				{Style: chat.Bold, Text: next()},
+				{Style: chat.Italic, Text: next()},
+				{Style: chat.Mono, Text: next()},
+				{Style: chat.Link, Text: next(), URL: target + next()},
+				{Style: chat.Mention, Text: next(), User: next()},
 			}},
 			{Kind: chat.Fields, Fields: []chat.Entry{
 				{Label: next(), Text: chat.Text{

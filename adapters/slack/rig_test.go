@@ -60,14 +60,14 @@ type rigOptions struct {
 	socket  bool
 }
 
-func newRig(t testing.TB, o rigOptions) *rig {
-	t.Helper()
+func newRig(tb testing.TB, o rigOptions) *rig {
+	tb.Helper()
 	if o.handler == nil {
 		o.handler = silent
 	}
 	srv, err := slacktest.New(slacktest.Options{Clock: o.clock, Scopes: o.scopes, PingEvery: time.Second})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	ws := Workspace{
 		TeamID: team, SigningSecrets: []secret.Secret{secret.New(srv.SigningSecret())},
@@ -86,7 +86,7 @@ func newRig(t testing.TB, o rigOptions) *rig {
 		Logger: slog.New(slog.NewTextHandler(r.log, nil)),
 	}, o.handler)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	mux := http.NewServeMux()
 	for path, h := range r.Routes() {
@@ -96,7 +96,7 @@ func newRig(t testing.TB, o rigOptions) *rig {
 	if !o.socket {
 		srv.SetBotURL(bot.URL)
 	}
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		bot.Close()
 		r.Wait()
 		transport.CloseIdleConnections()
@@ -105,10 +105,10 @@ func newRig(t testing.TB, o rigOptions) *rig {
 	return r
 }
 
-func ctxOf(t testing.TB) context.Context {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-	t.Cleanup(cancel)
+func ctxOf(tb testing.TB) context.Context {
+	tb.Helper()
+	ctx, cancel := context.WithTimeout(tb.Context(), 20*time.Second)
+	tb.Cleanup(cancel)
 	return ctx
 }
 
@@ -123,10 +123,10 @@ func note(text string) chat.Message {
 }
 
 // untilEphemeral waits for the n-th message that only ann sees.
-func untilEphemeral(t testing.TB, r *rig, n int) slacktest.Message {
-	t.Helper()
-	if err := r.slack.Until(ctxOf(t), func() bool { return len(r.slack.Ephemerals(ann)) >= n }); err != nil {
-		t.Fatalf("waiting for private message %d: %v", n, err)
+func untilEphemeral(tb testing.TB, r *rig, n int) slacktest.Message {
+	tb.Helper()
+	if err := r.slack.Until(ctxOf(tb), func() bool { return len(r.slack.Ephemerals(ann)) >= n }); err != nil {
+		tb.Fatalf("waiting for private message %d: %v", n, err)
 	}
 	return r.slack.Ephemerals(ann)[n-1]
 }

@@ -514,14 +514,14 @@ func TestDialogsThatSlackWouldRefuseAreRefusedHere(t *testing.T) {
 }
 
 // remarshal turns in into JSON and that into out.
-func remarshal(t testing.TB, in, out any) {
-	t.Helper()
+func remarshal(tb testing.TB, in, out any) {
+	tb.Helper()
 	b, err := json.Marshal(in)
 	if err == nil {
 		err = json.Unmarshal(b, out)
 	}
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 }
 

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log"
 	"math/rand/v2"
 	"net/http"
 	"sync"
@@ -49,11 +48,10 @@ func (a *Adapter) Run(ctx context.Context) error {
 		}
 	}
 	g.Go(func() error { <-ctx.Done(); return nil })
-	err := g.Wait()
-	if outer.Err() != nil {
-		return nil
+	if err := g.Wait(); outer.Err() == nil {
+		return err
 	}
-	return err
+	return nil
 }
 
 // Ready is nil once every workspace is known and, with Socket Mode, has a connection.
@@ -158,7 +156,6 @@ func (a *Adapter) connect(ctx context.Context, app *socketApp) error {
 			slackapi.OptionAPIURL(app.ws.APIURL),
 			slackapi.OptionHTTPClient(pace)),
 		socketmode.OptionReadLimit(a.maxBody),
-		socketmode.OptionLog(log.New(io.Discard, "", 0)),
 	)
 	ctx, cancel := context.WithCancel(ctx)
 	r := &socketReader{a: a, app: app, client: client, slots: make(chan struct{}, socketSlots)}
@@ -192,7 +189,7 @@ func (p *pacer) Do(req *http.Request) (*http.Response, error) {
 	p.mu.Lock()
 	p.last = p.clock.Now()
 	p.mu.Unlock()
-	res, err := p.client.Do(req)
+	res, err := p.client.Do(req) //nolint:gosec // the operator configured the address
 	if err != nil {
 		return nil, bare(err)
 	}
@@ -278,6 +275,7 @@ func (r *socketReader) event(ctx context.Context, e socketmode.Event) {
 		if e.Request != nil {
 			r.work(ctx, *e.Request)
 		}
+	case socketmode.EventTypeHello, socketmode.EventTypeDisconnect: // slack-go sees to them
 	}
 }
 

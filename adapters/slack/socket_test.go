@@ -22,7 +22,7 @@ func runSocket(t *testing.T, o rigOptions) *rig {
 	o.socket = true
 	r := newRig(t, o)
 	r.slack.SetSocketMode(true)
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- r.Run(ctx) }()
 	t.Cleanup(func() {

@@ -108,7 +108,7 @@ func mrkdwn(t chat.Text, n int) string {
 		if room <= 0 {
 			break
 		}
-		piece := span(s, room, i == 0)
+		piece := span(s, room, i == 0 || t[i-1].Style == chat.Break)
 		if size(piece) > room {
 			break
 		}
@@ -150,6 +150,8 @@ func span(s chat.Span, n int, first bool) string {
 			return "<" + u + ">"
 		}
 		return "<" + u + "|" + label + ">"
+	case chat.Break:
+		return "\n"
 	case chat.Plain:
 	}
 	return escape(text, n)

@@ -33,25 +33,25 @@ func (f handlerFunc) Handle(ctx context.Context, in chat.Incoming) chat.Answer {
 func silent(context.Context, chat.Incoming) chat.Answer { return chat.Answer{} }
 
 // fixture reads one of the shared samples.
-func fixture(t testing.TB, name string) []byte {
-	t.Helper()
+func fixture(tb testing.TB, name string) []byte {
+	tb.Helper()
 	b, err := os.ReadFile(filepath.Join("..", "..", "..", "shared", "fixtures", "slack", name))
 	if err != nil {
-		t.Skipf("the shared samples are not here: %v", err)
+		tb.Skipf("the shared samples are not here: %v", err)
 	}
 	return b
 }
 
 // newTest makes an adapter for workspace T111 (and more) on a fake clock.
-func newTest(t testing.TB, h handlerFunc, more ...Workspace) (*Adapter, *clock.Fake) {
-	t.Helper()
+func newTest(tb testing.TB, h handlerFunc, more ...Workspace) (*Adapter, *clock.Fake) {
+	tb.Helper()
 	clk := clock.NewFake(time.Unix(1531420618, 0))
 	ws := append([]Workspace{{
 		TeamID: "T111", SigningSecrets: []secret.Secret{secret.New(testSecret)}, BotToken: secret.New("xoxb-test-token"),
 	}}, more...)
 	a, err := New(Config{Workspaces: ws, Clock: clk}, h)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return a, clk
 }

@@ -216,4 +216,3 @@ func screenSize(opt sandboxOptions) func() (int, int) {
 		return w, h
 	}
 }
-

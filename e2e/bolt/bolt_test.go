@@ -268,8 +268,7 @@ func start(t *testing.T, mode string) oracle {
 	t.Cleanup(srv.Close)
 	srv.SetSocketMode(mode == "socket")
 
-	ctx, cancel := context.WithCancel(context.Background())
-	cmd := exec.CommandContext(ctx, node, "oracle.mjs")
+	cmd := exec.CommandContext(t.Context(), node, "oracle.mjs")
 	cmd.Env = append(os.Environ(),
 		"ORACLE_MODE="+mode, "ORACLE_API_URL="+srv.APIURL(), "ORACLE_SIGNING_SECRET="+srv.SigningSecret(),
 		"ORACLE_BOT_TOKEN="+srv.BotToken(), "ORACLE_APP_TOKEN="+srv.AppToken())
@@ -301,8 +300,7 @@ func start(t *testing.T, mode string) oracle {
 	t.Cleanup(func() {
 		_ = stdin.Close()
 		<-read
-		cancel()
-		_ = cmd.Wait()
+		_ = cmd.Wait() // it was told to end, or killed with the test's context
 	})
 	o := oracle{Server: srv, reports: reports}
 	ready := o.report(t, "ready")

@@ -40,7 +40,8 @@ type contractCase struct {
 }
 
 // bench is what a case works with: a channel of its own with alice, bob and
-// the bot in it, and an integration of its own.
+// the bot in it, and an integration of its own. It lives for one case, and so
+// does its context.
 type bench struct {
 	*testing.T
 	*Peer

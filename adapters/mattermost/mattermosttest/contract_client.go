@@ -33,7 +33,7 @@ func clientPosts(b *bench) {
 	}
 	root, resp, err := c.CreatePost(b.ctx, &model.Post{
 		ChannelId: b.channel, Message: "root", PendingPostId: newID(),
-		Props: model.StringInterface{"attachments": []*model.SlackAttachment{{Text: "text", Actions: []*model.PostAction{{
+		Props: model.StringInterface{"attachments": []*model.MessageAttachment{{Text: "text", Actions: []*model.PostAction{{
 			Id: "go", Type: model.PostActionTypeButton, Name: "Go", Style: "primary",
 			Integration: &model.PostActionIntegration{URL: b.app.url, Context: map[string]any{"id": "1"}},
 		}}}}},

@@ -2,6 +2,7 @@ package mattermosttest
 
 import (
 	"io"
+	"maps"
 	"math"
 	"net/http"
 	"net/http/httptest"
@@ -94,7 +95,8 @@ func (s *Server) faulty(w *recorder, r *http.Request, body []byte, n int) bool {
 		writeLimited(w, max(f.RetryAfter, time.Second), 101)
 	case Unavailable:
 		status := orStatus(f.Status, http.StatusServiceUnavailable)
-		s.writeError(w, apiError(status, "api.context.server_busy.app_error", "Server is busy, non-critical services are temporarily unavailable."))
+		s.writeError(w, apiError(status, "api.context.server_busy.app_error",
+			"Server is busy, non-critical services are temporarily unavailable."))
 	case HTMLPage:
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
 		w.WriteHeader(orStatus(f.Status, http.StatusBadGateway))
@@ -137,9 +139,7 @@ func orStatus(status, otherwise int) int {
 func (s *Server) cut(w http.ResponseWriter, r *http.Request, body []byte) {
 	whole := httptest.NewRecorder()
 	s.dispatch(whole, r, body)
-	for k, v := range whole.Header() {
-		w.Header()[k] = v
-	}
+	maps.Copy(w.Header(), whole.Header())
 	b := whole.Body.Bytes()
 	w.Header().Set("Content-Length", strconv.Itoa(len(b)))
 	w.WriteHeader(whole.Code)

@@ -34,7 +34,7 @@ type World struct {
 
 // Peer is a Mattermost server, fake or real, as its users see it. It uses
 // nothing but the public API. It is safe for concurrent use; what one user is
-// told while two of his own calls run may be reported by both.
+// told in a channel while he acts twice there may be reported by both replies.
 type Peer struct {
 	World
 	http *http.Client
@@ -68,7 +68,8 @@ func (a Answer) Err() *APIError {
 type Reply struct {
 	Status int
 	Err    *APIError // nil unless the server refused or the integration failed
-	// Ephemeral are the posts that only this user was shown, in order.
+	// Ephemeral are the posts that only this user was shown, in the channel
+	// where he acted, in order.
 	Ephemeral []Post
 	// Dialogs are those that opened meanwhile.
 	Dialogs []OpenDialog
@@ -170,15 +171,15 @@ func do[T any](ctx context.Context, p *Peer, user, method, path string, body any
 	return out, nil
 }
 
-// acted runs one thing that a user does, and gathers what he was told
-// meanwhile.
-func (p *Peer) acted(ctx context.Context, user, method, path string, body any) (Reply, error) {
+// acted posts one thing that a user does in a channel, and gathers what he was
+// told there meanwhile.
+func (p *Peer) acted(ctx context.Context, user, channelID, path string, body any) (Reply, error) {
 	s, err := p.screen(ctx, user)
 	if err != nil {
 		return Reply{}, err
 	}
 	from := s.len()
-	a, err := p.Do(ctx, user, method, path, body)
+	a, err := p.Do(ctx, user, http.MethodPost, path, body)
 	if err != nil {
 		return Reply{}, err
 	}
@@ -188,7 +189,7 @@ func (p *Peer) acted(ctx context.Context, user, method, path string, body any) (
 		return r, err
 	}
 	for _, e := range events[from:] {
-		if post, isPost := e.post(); isPost && e.Event == "ephemeral_message" {
+		if post, isPost := e.post(); isPost && e.Event == "ephemeral_message" && post.ChannelID == channelID {
 			r.Ephemeral = append(r.Ephemeral, post)
 		}
 		if d, isDialog := e.dialog(); isDialog {
@@ -201,7 +202,7 @@ func (p *Peer) acted(ctx context.Context, user, method, path string, body any) (
 // Command types text ("/ocim help") in a channel, in a thread if rootID is
 // set.
 func (p *Peer) Command(ctx context.Context, user, channelID, rootID, text string) (Reply, error) {
-	return p.acted(ctx, user, http.MethodPost, "/commands/execute", map[string]string{
+	return p.acted(ctx, user, channelID, "/commands/execute", map[string]string{
 		"channel_id": channelID, "team_id": p.TeamID, "root_id": rootID, "command": text,
 	})
 }
@@ -213,7 +214,7 @@ func (p *Peer) Click(ctx context.Context, user string, post Post, actionID, sele
 	if a, found := post.action(actionID); found && a.Cookie != "" {
 		body["cookie"] = a.Cookie
 	}
-	return p.acted(ctx, user, http.MethodPost, "/posts/"+post.ID+"/actions/"+actionID, body)
+	return p.acted(ctx, user, post.ChannelID, "/posts/"+post.ID+"/actions/"+actionID, body)
 }
 
 // Dialogs are the dialogs open on the user's screen.
@@ -269,7 +270,7 @@ func (p *Peer) closeDialog(d OpenDialog) {
 // SubmitDialogRaw sends a submission as it is given, with no dialog open:
 // what a user with a script can do.
 func (p *Peer) SubmitDialogRaw(ctx context.Context, user string, in Submission) (Reply, error) {
-	r, err := p.acted(ctx, user, http.MethodPost, "/actions/dialogs/submit", in)
+	r, err := p.acted(ctx, user, in.ChannelID, "/actions/dialogs/submit", in)
 	if err != nil || r.Err != nil {
 		return r, err
 	}
@@ -332,8 +333,8 @@ func (p *Peer) Posts(ctx context.Context, channelID string) ([]Post, error) {
 		return nil, err
 	}
 	out := make([]Post, 0, len(list.Order))
-	for i := len(list.Order) - 1; i >= 0; i-- {
-		out = append(out, list.Posts[list.Order[i]])
+	for _, id := range slices.Backward(list.Order) {
+		out = append(out, list.Posts[id])
 	}
 	return out, nil
 }

@@ -9,9 +9,13 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/gorilla/websocket"
 )
+
+// handshakeTimeout bounds the dial of a socket.
+const handshakeTimeout = 10 * time.Second
 
 // screen is what one user is shown: everything that his socket received.
 type screen struct {

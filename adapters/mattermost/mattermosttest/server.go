@@ -99,7 +99,7 @@ func New(tb testing.TB, o Options) *Server {
 		called:  make(chan struct{}),
 		buckets: map[string]float64{}, bucketAt: map[string]time.Time{},
 	}
-	s.ended, s.stop = context.WithCancel(context.Background())
+	s.ended, s.stop = context.WithCancel(context.WithoutCancel(tb.Context())) // until close, after the test
 	s.client.Transport = s.transport()
 	s.routes()
 	s.seed()
@@ -182,13 +182,21 @@ type reply struct {
 	contentType string // for a []byte body
 }
 
-func ok(body any) (reply, *APIError)      { return reply{status: http.StatusOK, body: body}, nil }
-func created(body any) (reply, *APIError) { return reply{status: http.StatusCreated, body: body}, nil }
+func ok(body any) (reply, *APIError) {
+	return reply{status: http.StatusOK, body: body}, nil
+}
+
+func created(body any) (reply, *APIError) {
+	return reply{status: http.StatusCreated, body: body}, nil
+}
+
 func fail(err *APIError) (reply, *APIError) {
 	return reply{}, err
 }
 
-func statusOK() (reply, *APIError) { return ok(map[string]string{"status": "OK"}) }
+func statusOK() (reply, *APIError) {
+	return ok(map[string]string{"status": "OK"})
+}
 
 // ServeHTTP implements [http.Handler].
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -303,6 +311,7 @@ type recorder struct {
 	status int
 }
 
+// WriteHeader implements [http.ResponseWriter].
 func (r *recorder) WriteHeader(status int) {
 	if r.status == 0 {
 		r.status = status
@@ -310,6 +319,7 @@ func (r *recorder) WriteHeader(status int) {
 	r.ResponseWriter.WriteHeader(status)
 }
 
+// Write implements [http.ResponseWriter].
 func (r *recorder) Write(b []byte) (int, error) {
 	if r.status == 0 {
 		r.status = http.StatusOK

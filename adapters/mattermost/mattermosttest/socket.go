@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/gorilla/websocket"
 )
@@ -208,6 +207,3 @@ func (s *Server) mentioned(author *user, ch *channel, p Post) []string {
 	slices.Sort(ids)
 	return ids
 }
-
-// handshakeTimeout bounds a client's dial.
-const handshakeTimeout = 10 * time.Second

@@ -116,13 +116,13 @@ func (l *Live) inspect(text string) {
 		case *markdown.InlineLink:
 			l.Links = append(l.Links, n.Destination())
 		case *markdown.ReferenceLink:
-			l.Links = append(l.Links, n.ReferenceDefinition.Destination())
+			l.Links = append(l.Links, n.Destination())
 		case *markdown.Autolink:
 			l.Links = append(l.Links, n.Destination())
 		case *markdown.InlineImage:
 			l.Images = append(l.Images, n.Destination())
 		case *markdown.ReferenceImage:
-			l.Images = append(l.Images, n.ReferenceDefinition.Destination())
+			l.Images = append(l.Images, n.Destination())
 		}
 		return true
 	})

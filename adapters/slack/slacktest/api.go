@@ -162,7 +162,6 @@ func readArgs(r *http.Request, formOnly bool) (args, string, *apiError) {
 	}
 	take(r.URL.Query())
 	typ, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
-	token := ""
 	switch {
 	case len(body) == 0:
 	case typ == "application/x-www-form-urlencoded":
@@ -185,7 +184,7 @@ func readArgs(r *http.Request, formOnly bool) (args, string, *apiError) {
 	default:
 		return a, "", refuse("invalid_post_type")
 	}
-	token = a.str("token")
+	token := a.str("token")
 	delete(a, "token")
 	if bearer, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer "); ok {
 		token = bearer

@@ -2,6 +2,7 @@ package slacktest
 
 import (
 	"slices"
+	"strings"
 	"unicode/utf8"
 )
 
@@ -260,11 +261,6 @@ func (s *Server) permalink(a args) (Object, *apiError) {
 	if m == nil || m.Deleted {
 		return nil, refuse("message_not_found")
 	}
-	link := "https://" + s.ws.Domain + ".slack.com/archives/" + c.ID + "/p"
-	for _, r := range m.TS {
-		if r != '.' {
-			link += string(r)
-		}
-	}
+	link := "https://" + s.ws.Domain + ".slack.com/archives/" + c.ID + "/p" + strings.ReplaceAll(m.TS, ".", "")
 	return Object{"channel": c.ID, "permalink": link}, nil
 }

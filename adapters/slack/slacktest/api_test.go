@@ -205,8 +205,7 @@ func TestTokensAndScopes(t *testing.T) {
 	}
 }
 
-// TestShapesFollowTheSamples compares the keys of our answers with those of the published ones:
-// every key of ours must be known there or be in the list of later additions.
+// TestErrorShapesFollowTheSamples wants our refusals to be the published ones, word by word.
 func TestErrorShapesFollowTheSamples(t *testing.T) {
 	t.Parallel()
 	samples := decode[map[string]struct {
@@ -244,6 +243,7 @@ func TestErrorShapesFollowTheSamples(t *testing.T) {
 	}
 }
 
+// TestAnswerShapesFollowTheSamples wants every key of the published answers in ours.
 func TestAnswerShapesFollowTheSamples(t *testing.T) {
 	t.Parallel()
 	samples := decode[map[string]map[string]any](t, fixture(t, "api_ok.json"))

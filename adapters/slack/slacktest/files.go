@@ -37,6 +37,17 @@ func (s *Server) Files() []File {
 	return out
 }
 
+// SetUploadBase makes files.getUploadURLExternal name another host, such as one that a careful
+// client must not send its token to. An empty base means this server again.
+func (s *Server) SetUploadBase(base string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.uploadBase = base
+	if base == "" {
+		s.uploadBase = s.url
+	}
+}
+
 func (s *Server) filesJSON(ids []string) []Object {
 	var out []Object
 	for _, id := range ids {
@@ -64,7 +75,7 @@ func (s *Server) uploadURL(a args) (Object, *apiError) {
 	}
 	s.files[f.ID] = f
 	// slack-go sends the token along, and only to the host of the API itself.
-	return Object{"upload_url": s.url + "/upload/v1/" + f.ID, "file_id": f.ID}, nil
+	return Object{"upload_url": s.uploadBase + "/upload/v1/" + f.ID, "file_id": f.ID}, nil
 }
 
 // serveUpload takes the bytes, raw or as the only part of a multipart form. The ledger lists it as

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 )
@@ -196,9 +197,7 @@ func (s *Server) action(e placed, value any, user string) (action, state Object,
 	if err != nil {
 		return nil, nil, err
 	}
-	for k, v := range state {
-		action[k] = v
-	}
+	maps.Copy(action, state)
 	return action, state, nil
 }
 

@@ -107,12 +107,7 @@ func (s *Server) selectMessages(want func(*Message) bool) []Message {
 
 // find returns the stored message, deleted or not; mu must be held.
 func (s *Server) find(channel, ts string) *Message {
-	for _, m := range s.messages {
-		if m.Channel == channel && m.TS == ts {
-			return m
-		}
-	}
-	return nil
+	return s.byTS[channel+" "+ts]
 }
 
 // nextTS returns a timestamp that no other message has and that only grows; mu must be held.
@@ -137,6 +132,7 @@ func (s *Server) add(m *Message, source string) {
 	}
 	m.Revisions = []Revision{{At: s.clk.Now(), Source: source, Text: m.Text, Blocks: m.Blocks}}
 	s.messages = append(s.messages, m)
+	s.byTS[m.Channel+" "+m.TS] = m
 	s.bump()
 }
 

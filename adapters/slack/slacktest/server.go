@@ -74,6 +74,8 @@ type Server struct {
 	realLimits bool
 
 	messages   []*Message
+	byTS       map[string]*Message // by channel, a blank and ts
+	uploadBase string
 	lastTS     int64
 	serial     int64
 	views      map[string]*View
@@ -97,10 +99,10 @@ func New(o Options) (*Server, error) {
 		signingSecret: o.SigningSecret, botToken: o.BotToken, appToken: o.AppToken,
 		scopes: o.Scopes, ws: DefaultWorkspace(),
 		stop: make(chan struct{}), changed: make(chan struct{}),
-		views: map[string]*View{}, triggers: map[string]*trigger{}, hooks: map[string]*hook{},
+		byTS: map[string]*Message{}, views: map[string]*View{}, triggers: map[string]*trigger{}, hooks: map[string]*hook{},
 		files: map[string]*File{}, events: map[string]Object{}, suggested: map[string][]Object{},
 		windows: map[string][]time.Time{},
-		rand:    rand.New(rand.NewPCG(o.Seed, o.Seed)), //nolint:gosec // repeatable faults, not secrets
+		rand:    rand.New(rand.NewPCG(o.Seed, o.Seed)),
 		client: &http.Client{
 			// Slack takes a redirect as a failure of the endpoint.
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
@@ -120,6 +122,7 @@ func New(o Options) (*Server, error) {
 		return nil, fmt.Errorf("listen for the fake slack: %w", err)
 	}
 	s.url = "http://" + ln.Addr().String()
+	s.uploadBase = s.url
 	s.http = &http.Server{Handler: s.routes(), ReadHeaderTimeout: 10 * time.Second}
 	s.wg.Go(func() {
 		_ = s.http.Serve(ln) // ends with ErrServerClosed

@@ -1,6 +1,9 @@
 package slacktest
 
-import "strconv"
+import (
+	"maps"
+	"strconv"
+)
 
 // blockShapes are the blocks that this package knows. Slack has more; a bot that begins to use one
 // finds it refused here first, and its limits belong in this table then.
@@ -60,9 +63,7 @@ func elementShapes() map[string]shape {
 	plainOption := form(shape{"!text": plain(1, 75), "!value": text(1, 75), "description": plain(1, 75), "url": text(1, 3000)})
 	groups := items(1, 100, form(shape{"!label": plain(1, 75), "!options": items(1, 100, plainOption)}))
 	with := func(base, more shape) shape {
-		for k, r := range more {
-			base[k] = r
-		}
+		maps.Copy(base, more)
 		return base
 	}
 	common := func() shape { return shape{"action_id": id, "confirm": confirm, "focus_on_load": focus} }

@@ -9,6 +9,8 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -241,6 +243,64 @@ func TestTimestampsAreUniqueOnAStandingClock(t *testing.T) {
 			t.Fatalf("got ts %s after %s, want a later one", ts, last)
 		}
 		last = ts
+	}
+}
+
+func TestManyAtOnceKeepOrderAndCount(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	ctx := within(t)
+	var all sync.WaitGroup
+	for range 8 {
+		all.Go(func() {
+			for range 20 {
+				_, ts, err := w.api.PostMessageContext(ctx, ops, slack.MsgOptionText("x", false))
+				if err == nil {
+					_, _, _, err = w.api.UpdateMessageContext(ctx, ops, ts, slack.MsgOptionText("y", false))
+				}
+				if err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	messages := w.Messages(ops)
+	if got, want := len(messages), 160; got != want {
+		t.Fatalf("got %d messages, want %d", got, want)
+	}
+	for i, m := range messages {
+		if m.Edits() != 1 || i > 0 && m.TS <= messages[i-1].TS {
+			t.Errorf("message %d: got %d edits and ts %s", i, m.Edits(), m.TS)
+		}
+	}
+}
+
+func TestUploadElsewhereIsRefusedByTheClient(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.SetUploadBase("http://127.0.0.1:1")
+	_, err := w.api.UploadFileContext(within(t), slack.UploadFileParameters{Content: "x", FileSize: 1, Filename: "a", Channel: ops})
+	if err == nil || !strings.Contains(err.Error(), "refusing to send the token") {
+		t.Errorf("got %v, want the client to refuse", err)
+	}
+}
+
+func TestDirectMessage(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.serve(t, func(rw http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(rw, "hello") })
+	dm, err := w.DirectChannel(ann)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := w.Command(within(t), slacktest.CommandOpts{User: ann, Channel: dm, Text: "help"})
+	if err != nil || r.Message == nil || r.Message.Channel != dm {
+		t.Errorf("got %+v, %v, want an answer in %s", r, err, dm)
+	}
+	// A command belongs to its typist alone: others are not in the conversation.
+	if _, err := w.Command(within(t), slacktest.CommandOpts{User: ben, Channel: dm}); !errors.Is(err, slacktest.ErrNoChannel) {
+		t.Errorf("got %v, want %v", err, slacktest.ErrNoChannel)
 	}
 }
 

@@ -434,6 +434,7 @@ func (s *Server) address(envelope Object) (targets []*socket, id string, acked c
 	s.sockets.next++
 	targets = []*socket{open[at]}
 	switch s.sockets.duplicates {
+	case NoDuplicates:
 	case DuplicatesSame:
 		targets = append(targets, open[at])
 	case DuplicatesAcross:

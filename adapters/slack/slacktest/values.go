@@ -11,9 +11,14 @@ import (
 func initialValue(el Object) Object {
 	typ := str(el, "type")
 	fields := [...][2]string{
-		{"initial_value", "value"}, {"initial_option", "selected_option"}, {"initial_options", "selected_options"},
-		{"initial_date", "selected_date"}, {"initial_time", "selected_time"}, {"initial_user", "selected_user"},
-		{"initial_users", "selected_users"}, {"initial_channel", "selected_channel"},
+		{"initial_value", "value"},
+		{"initial_option", "selected_option"},
+		{"initial_options", "selected_options"},
+		{"initial_date", "selected_date"},
+		{"initial_time", "selected_time"},
+		{"initial_user", "selected_user"},
+		{"initial_users", "selected_users"},
+		{"initial_channel", "selected_channel"},
 		{"initial_conversation", "selected_conversation"},
 	}
 	for _, f := range fields {

@@ -198,6 +198,17 @@ func (s *Server) teamOf(u User) string {
 	return s.ws.ID
 }
 
+// DirectChannel is the id of the direct message between the bot and user, made on first use.
+func (s *Server) DirectChannel(user string) (string, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, ok := s.user(user); !ok {
+		return "", fmt.Errorf("%w: %s", ErrNoUser, user)
+	}
+	c, _ := s.direct(user)
+	return c.ID, nil
+}
+
 // direct returns the direct message between the bot and user, made on first use; mu must be held.
 func (s *Server) direct(user string) (c Channel, existed bool) {
 	for _, c := range s.ws.Channels {

@@ -32,6 +32,7 @@ type process struct {
 // run starts cmd with its output in the file log, and kills it when the test
 // ends.
 func run(tb testing.TB, cmd *exec.Cmd, log string) (*process, error) {
+	tb.Helper()
 	f, err := os.Create(log)
 	if err != nil {
 		return nil, err
@@ -68,19 +69,24 @@ func run(tb testing.TB, cmd *exec.Cmd, log string) (*process, error) {
 	return p, nil
 }
 
-// tail is the end of what the process wrote.
+// tail is the end of what the process wrote, long lines cut.
 func (p *process) tail() string {
 	b, err := os.ReadFile(p.log)
 	if err != nil {
 		return err.Error()
 	}
 	lines := bytes.Split(bytes.TrimSpace(b), []byte("\n"))
-	return string(bytes.Join(lines[max(0, len(lines)-15):], []byte("\n")))
+	lines = lines[max(0, len(lines)-10):]
+	for i := range lines {
+		lines[i] = lines[i][:min(len(lines[i]), 300)]
+	}
+	return string(bytes.Join(lines, []byte("\n")))
 }
 
 // startPostgres runs a PostgreSQL of the test's own on loopback, without any
 // care for its data, and returns its data source name.
 func startPostgres(ctx context.Context, tb testing.TB) (string, error) {
+	tb.Helper()
 	bin, err := postgresBin()
 	if err != nil {
 		return "", err
@@ -106,7 +112,7 @@ func startPostgres(ctx context.Context, tb testing.TB) (string, error) {
 		return "", err
 	}
 	port := strings.TrimPrefix(addr, "127.0.0.1:")
-	server := exec.Command(filepath.Join(bin, "postgres"), //nolint:noctx // it lives as long as the test, not as ctx
+	server := exec.Command(filepath.Join(bin, "postgres"),
 		"-D", data, "-p", port, "-h", "127.0.0.1", "-k", dir,
 		"-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off")
 	server.Dir, server.SysProcAttr = dir, who

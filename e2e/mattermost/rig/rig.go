@@ -54,7 +54,7 @@ func (s *Server) Peer(tb testing.TB) *mattermosttest.Peer {
 // had; everything else that goes wrong fails it.
 func Start(tb testing.TB) *Server {
 	tb.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), buildTimeout)
+	ctx, cancel := context.WithTimeout(tb.Context(), buildTimeout)
 	defer cancel()
 	var now clock.System
 	begun := now.Now()
@@ -105,13 +105,14 @@ func skipLoudly(tb testing.TB, err error) {
 // startServer runs the program on an empty database and waits until it
 // answers.
 func startServer(ctx context.Context, tb testing.TB, program, dsn string) (string, error) {
+	tb.Helper()
 	dir := tb.TempDir()
 	addr, err := freeAddress(ctx)
 	if err != nil {
 		return "", err
 	}
 	url := "http://" + addr
-	cmd := exec.Command(program, "server") //nolint:noctx // it lives as long as the test, not as ctx
+	cmd := exec.Command(program, "server")
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), settings(dir, addr, dsn)...)
 	p, err := run(tb, cmd, filepath.Join(dir, "mattermost.log"))

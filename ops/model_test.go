@@ -1,0 +1,140 @@
+package ops
+
+// model is a second statement of the rules of transition, written from the table of states and
+// not from the code: what a person would say an operation does. It knows states, runs, whether a
+// POST is outstanding, the wish to cancel, and the last word that GitLab gave for each pipeline.
+type model struct {
+	state       State
+	run         int
+	posts       int // POSTs begun in this run
+	outstanding bool
+	wish        bool
+	words       []string // the root's first
+}
+
+// next returns what becomes of m, and false if the input does not fit.
+func (m model) next(in Input) (model, bool) {
+	switch in := in.(type) {
+	case Unreachable:
+		m.state = Queued
+	case Refuse:
+		m.state = Refused
+	case Expire:
+		m.state = Expired
+	case Intend:
+		m.state = Starting
+	case Posting:
+		m.outstanding = true
+		m.posts++
+	case NotSent:
+		m.outstanding = false
+		if m.wish {
+			m.state = Canceled
+		}
+	case GitLabRefused:
+		m.state = Failed
+	case Created:
+		m.words, m.state = []string{in.Pipeline.Status}, Running
+		if m.wish {
+			m.state = Canceling
+		}
+	case Gone:
+		if !m.final() {
+			m.state = Failed
+		}
+	case CancelAsked:
+		m.wish = true
+		switch {
+		case m.state == Running || m.state == Blocked:
+			m.state = Canceling
+		case !m.outstanding:
+			m.state = Canceled
+		}
+	case RetryAsked:
+		m = model{state: Requested, run: m.run + 1}
+	}
+	if m.state != Starting {
+		m.outstanding = false
+	}
+	return m, true
+}
+
+// fits says which inputs a state takes.
+func (m model) fits(in Input) bool {
+	early := m.state == Requested || m.state == Queued
+	going := m.state == Running || m.state == Blocked || m.state == Canceling
+	switch in.(type) {
+	case Unreachable, Refuse, Expire, Intend:
+		return early
+	case Posting:
+		return m.state == Starting && !m.outstanding
+	case NotSent, Created, GitLabRefused:
+		return m.state == Starting
+	case Seen:
+		return going || m.state == Succeeded || m.state == Failed || m.state == Canceled
+	case Gone:
+		return !early
+	case CancelAsked:
+		return early || m.state == Running || m.state == Blocked || m.state == Starting && !m.wish
+	case RetryAsked:
+		return m.final() && m.state != Succeeded
+	}
+	return true // a look that failed changes no state and fits everywhere
+}
+
+func (m model) final() bool {
+	switch m.state {
+	case Succeeded, Failed, Canceled, Refused, Expired:
+		return true
+	}
+	return false
+}
+
+// saw is next for a look: words are what GitLab says now, or said once if the look is stale.
+func (m model) saw(words []string, stale bool) model {
+	before := m.words
+	if !stale {
+		m.words = words
+	}
+	active, waits, failed, canceled := m.has("active"), m.has("waits"), m.has("failed"), m.has("canceled")
+	switch {
+	case m.final():
+		for i := range min(len(before), len(m.words)) {
+			if final := meaning(before[i]); final != "active" && final != "waits" && meaning(m.words[i]) == "active" {
+				return model{state: Running, run: m.run + 1, words: m.words}
+			}
+		}
+		m.words = before
+	case active && m.state == Canceling, waits && m.state == Canceling:
+	case active:
+		m.state = Running
+	case waits:
+		m.state = Blocked
+	case canceled && (m.wish || !failed):
+		m.state = Canceled
+	case failed, m.words[0] == "skipped":
+		m.state = Failed
+	default:
+		m.state = Succeeded
+	}
+	return m
+}
+
+func (m model) has(what string) bool {
+	for _, w := range m.words {
+		if meaning(w) == what {
+			return true
+		}
+	}
+	return false
+}
+
+func meaning(word string) string {
+	switch word {
+	case "success", "failed", "canceled", "skipped":
+		return word
+	case "manual", "scheduled":
+		return "waits"
+	}
+	return "active" // what is not known has not ended
+}
