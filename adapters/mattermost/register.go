@@ -43,12 +43,8 @@ type oldToken struct {
 // tried again.
 func (a *Adapter) Run(ctx context.Context) error {
 	for ctx.Err() == nil {
-		if err := a.Register(ctx); err != nil && ctx.Err() == nil {
-			a.log.Error("registration at Mattermost failed", "err", err)
-		}
-		if clock.Sleep(ctx, a.clock, registerGap) != nil {
-			break
-		}
+		a.tryRegister(ctx)
+		_ = clock.Sleep(ctx, a.clock, registerGap) // fails only when ctx ends, which ends the loop
 		fires, stop := a.clock.After(registerEvery - registerGap)
 		select {
 		case <-fires:
@@ -58,6 +54,12 @@ func (a *Adapter) Run(ctx context.Context) error {
 		stop()
 	}
 	return nil
+}
+
+func (a *Adapter) tryRegister(ctx context.Context) {
+	if err := a.Register(ctx); err != nil && ctx.Err() == nil {
+		a.log.Error("registration at Mattermost failed", "err", err)
+	}
 }
 
 // Register makes sure that each configured team has our slash command, once, with our address, and
