@@ -66,10 +66,7 @@ type cachedName struct {
 
 func newServer(a *Adapter, c Server, base *url.URL, transport http.RoundTripper) *server {
 	if transport == nil {
-		transport = &http.Transport{
-			Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true, MaxIdleConns: 20, MaxIdleConnsPerHost: 10,
-			IdleConnTimeout: 90 * time.Second, TLSHandshakeTimeout: 10 * time.Second, ResponseHeaderTimeout: 10 * time.Second,
-		}
+		transport = newTransport()
 	}
 	hc := &http.Client{
 		Transport:     capped{transport},
@@ -91,6 +88,18 @@ func newServer(a *Adapter, c Server, base *url.URL, transport http.RoundTripper)
 		}
 	}
 	return s
+}
+
+func newTransport() *http.Transport {
+	return &http.Transport{
+		Proxy:                  http.ProxyFromEnvironment,
+		DialContext:            (&net.Dialer{Timeout: 5 * time.Second}).DialContext,
+		TLSHandshakeTimeout:    5 * time.Second,
+		MaxIdleConnsPerHost:    8,
+		IdleConnTimeout:        90 * time.Second,
+		MaxResponseHeaderBytes: 64 << 10,
+		ForceAttemptHTTP2:      true,
+	}
 }
 
 // callback is the address of one of our routes for this server. It holds the path secret.
