@@ -115,7 +115,9 @@ func (p ActionParam) check(v string) error {
 		return bad("must be text in UTF-8")
 	}
 	// What a card does not show must not reach GitLab either.
-	if strings.ContainsFunc(v, func(r rune) bool { return unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp) || r == utf8.RuneError }) {
+	if strings.ContainsFunc(v, func(r rune) bool {
+		return unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp) || r == utf8.RuneError
+	}) {
 		return bad("control characters, invisible characters and line breaks are not allowed")
 	}
 	switch p.Type {

@@ -163,6 +163,19 @@ func followUp(op Operation, root Pipeline, in Seen, now time.Time) verdict {
 	}
 }
 
+// ranAgain reports whether p, a later look at old, which had ended, shows that GitLab works or has
+// worked on it since: it moves, or it has ended otherwise, or it has jobs that did not exist.
+func ranAgain(old, p Pipeline) bool {
+	newer, newJobs := p.UpdatedAt.After(old.UpdatedAt), p.Jobs.MaxID > old.Jobs.MaxID
+	switch {
+	case PipelineBlocked(p.Status):
+		return false
+	case !PipelineFinal(p.Status):
+		return newer || newJobs && p.UpdatedAt.Equal(old.UpdatedAt)
+	}
+	return newer && (newJobs || p.Status != old.Status)
+}
+
 // seenAfterEnd notices that GitLab runs an ended run again: somebody retried a job or played a
 // manual one there. It is told from a stale answer by a newer updated_at or by new job ids, and
 // opens the next run without any request of ours.
@@ -174,10 +187,7 @@ func (t *turn) seenAfterEnd(in Seen) error {
 	again := false
 	for _, p := range in.Snapshot.Pipelines {
 		old, had := known[p.Ref]
-		if !had || !PipelineFinal(old.Status) || PipelineFinal(p.Status) || PipelineBlocked(p.Status) {
-			continue
-		}
-		if p.UpdatedAt.After(old.UpdatedAt) || (p.UpdatedAt.Equal(old.UpdatedAt) && p.Jobs.MaxID > old.Jobs.MaxID) {
+		if had && PipelineFinal(old.Status) && ranAgain(old, p) {
 			again = true
 		}
 	}

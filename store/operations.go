@@ -19,7 +19,17 @@ type reader struct{ c *conn }
 // tx implements [ops.Tx]. What it wakes is told to the dispatcher after the commit.
 type tx struct {
 	reader
-	wakes earliest
+	wakes  earliest
+	wrote  bool // rows have changed
+	lastID string
+	lastNr int64
+}
+
+// exec is conn.exec, and notes whether there is anything to roll back.
+func (t *tx) exec(query string, args ...any) (int64, error) {
+	n, err := t.c.exec(query, args...)
+	t.wrote = t.wrote || n > 0
+	return n, err
 }
 
 var (
@@ -28,21 +38,21 @@ var (
 )
 
 const selectOperation = `SELECT
-	o.id, o.request_key, o.actor_platform, o.actor_workspace, o.actor_user, o.actor_name,
+	o.nr, o.id, o.request_key, o.actor_platform, o.actor_workspace, o.actor_user, o.actor_name,
 	o.from_platform, o.from_workspace, o.from_channel, o.from_thread,
 	o.action, o.cluster, o.instance, o.params, o.why, o.run, o.version, o.created_at, o.changed_at,
 	r.asked_platform, r.asked_workspace, r.asked_user, r.asked_name, r.key, r.number,
 	r.state, r.reason, r.detail, r.outstanding, r.attempt, r.posted_at, r.server_time,
 	r.cancel_platform, r.cancel_workspace, r.cancel_user, r.cancel_at, r.project, r.failure, r.link,
 	r.expected, r.errors, r.error_since, r.run_at, r.started_at, r.finished_at
-	FROM operations o JOIN runs r ON r.operation = o.id AND r.run = o.run`
+	FROM operations o JOIN runs r ON r.op = o.nr AND r.run = o.run`
 
-func scanOperation(rows *sql.Rows) (o ops.Operation, err error) {
+func scanOperation(rows *sql.Rows) (nr int64, o ops.Operation, err error) {
 	var params, failure string
 	var expected int64
 	q := &o.Request
 	err = rows.Scan(
-		&o.ID, &q.Key, &q.Actor.Platform, &q.Actor.Workspace, &q.Actor.UserID, &q.ActorName,
+		&nr, &o.ID, &q.Key, &q.Actor.Platform, &q.Actor.Workspace, &q.Actor.UserID, &q.ActorName,
 		&q.From.Platform, &q.From.Workspace, &q.From.Channel, &q.From.Thread,
 		&q.Action, &q.Target.Cluster, &q.Target.Instance, &params, &q.Why, &o.Run, &o.Version, at{&o.CreatedAt}, at{&o.ChangedAt},
 		&o.RunBy.Platform, &o.RunBy.Workspace, &o.RunBy.UserID, &o.RunByName, &o.Key, &o.Number,
@@ -51,10 +61,10 @@ func scanOperation(rows *sql.Rows) (o ops.Operation, err error) {
 		&expected, &o.Errors, at{&o.ErrorSince}, at{&o.RunAt}, at{&o.StartedAt}, at{&o.FinishedAt},
 	)
 	if err != nil {
-		return o, err
+		return 0, o, err
 	}
 	o.Expected = time.Duration(expected) * time.Microsecond
-	return o, errors.Join(fromJSON(params, &q.Params), fromJSON(failure, &o.Failure))
+	return nr, o, errors.Join(fromJSON(params, &q.Params), fromJSON(failure, &o.Failure))
 }
 
 // Operation implements [ops.Reader].
@@ -77,16 +87,17 @@ func (r *reader) Operations(_ context.Context, f ops.Filter) ([]ops.Operation, e
 
 func (r *reader) operations(query string, args ...any) ([]ops.Operation, error) {
 	var os []ops.Operation
+	var nrs []int64
 	err := r.c.each(func(rows *sql.Rows) error {
-		o, err := scanOperation(rows)
-		os = append(os, o)
+		nr, o, err := scanOperation(rows)
+		os, nrs = append(os, o), append(nrs, nr)
 		return err
 	}, query, args...)
 	if err != nil {
 		return nil, err
 	}
 	for i := range os {
-		if os[i].Pipelines, err = r.pipelines(os[i].ID, os[i].Run); err != nil {
+		if os[i].Pipelines, err = r.pipelines(nrs[i], os[i].Run); err != nil {
 			return nil, err
 		}
 	}
@@ -117,13 +128,13 @@ func filterQuery(f ops.Filter) (string, []any) {
 		and("o.request_key = ?", f.RequestKey)
 	}
 	if f.Key != "" {
-		and("o.id IN (SELECT operation FROM runs WHERE key = ?)", f.Key)
+		and("o.nr IN (SELECT op FROM runs WHERE key = ?)", f.Key)
 	}
 	if f.Number != 0 {
-		and("o.id IN (SELECT operation FROM runs WHERE number = ?)", f.Number)
+		and("o.nr IN (SELECT op FROM runs WHERE number = ?)", f.Number)
 	}
 	if f.Pipeline.ID != 0 {
-		and("o.id IN (SELECT operation FROM pipelines WHERE pipeline_id = ? AND project = ?)", f.Pipeline.ID, f.Pipeline.Project)
+		and("o.nr IN (SELECT op FROM pipelines WHERE pipeline_id = ? AND project = ?)", f.Pipeline.ID, f.Pipeline.Project)
 	}
 	query := selectOperation
 	if len(where) > 0 {
@@ -133,7 +144,7 @@ func filterQuery(f ops.Filter) (string, []any) {
 		f.Limit = 50
 	}
 	args = append(args, int64(f.Limit))
-	return query + " ORDER BY o.created_at DESC, o.id DESC LIMIT $" + strconv.Itoa(len(args)), args
+	return query + " ORDER BY o.nr DESC LIMIT $" + strconv.Itoa(len(args)), args
 }
 
 // Durations implements [ops.Reader].
@@ -160,11 +171,12 @@ const (
 )
 
 const insertOperation = `INSERT INTO operations (
-	id, request_key, actor_platform, actor_workspace, actor_user, actor_name,
+	nr, id, request_key, actor_platform, actor_workspace, actor_user, actor_name,
 	from_platform, from_workspace, from_channel, from_thread,
 	action, cluster, instance, params, why, run, unfinished, version, created_at, changed_at)
-	VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)
-	ON CONFLICT DO NOTHING`
+	VALUES ((SELECT COALESCE(MAX(nr), 0) + 1 FROM operations),
+	$1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)
+	ON CONFLICT DO NOTHING RETURNING nr`
 
 // Create implements [ops.Tx]. It keeps op.Version as it is.
 func (t *tx) Create(_ context.Context, op ops.Operation, evs []ops.Event) error {
@@ -173,7 +185,8 @@ func (t *tx) Create(_ context.Context, op ops.Operation, evs []ops.Event) error 
 		return err
 	}
 	q := &op.Request
-	n, err := t.c.exec(insertOperation,
+	var nr int64
+	created, err := t.c.one([]any{&nr}, insertOperation,
 		op.ID, q.Key, q.Actor.Platform, q.Actor.Workspace, q.Actor.UserID, q.ActorName,
 		q.From.Platform, q.From.Workspace, q.From.Channel, q.From.Thread,
 		q.Action, q.Target.Cluster, q.Target.Instance, params, q.Why,
@@ -181,18 +194,31 @@ func (t *tx) Create(_ context.Context, op ops.Operation, evs []ops.Event) error 
 	if err != nil {
 		return err
 	}
-	if n == 0 {
+	if !created {
 		return t.whyNotCreated(op)
 	}
-	if err := t.insertRun(op); err != nil {
+	t.lastID, t.lastNr, t.wrote = op.ID, nr, true
+	if err := t.insertRun(nr, op); err != nil {
 		return err
 	}
 	for i, p := range op.Pipelines {
-		if err := t.putPipeline(op.ID, op.Run, i, p); err != nil {
+		if err := t.putPipeline(nr, op.Run, i, p); err != nil {
 			return err
 		}
 	}
-	return t.insertEvents(op.ID, evs)
+	return t.insertEvents(nr, evs)
+}
+
+// nr is the number by which other tables name an operation, and 0 if there is none. An update is
+// mostly about one operation, so the last one is remembered.
+func (t *tx) nr(id string) (nr int64, err error) {
+	if id == t.lastID {
+		return t.lastNr, nil
+	}
+	if _, err = t.c.one([]any{&nr}, `SELECT nr FROM operations WHERE id = $1`, id); err == nil && nr != 0 {
+		t.lastID, t.lastNr = id, nr
+	}
+	return nr, err
 }
 
 func (t *tx) whyNotCreated(op ops.Operation) error {
@@ -231,7 +257,7 @@ func (t *tx) NextNumber(_ context.Context, atLeast int64) (int64, error) {
 }
 
 const insertRun = `INSERT INTO runs (
-	operation, run, action, cluster, instance,
+	op, run, action, cluster, instance,
 	asked_platform, asked_workspace, asked_user, asked_name, key, number,
 	state, reason, detail, outstanding, attempt, posted_at, server_time,
 	cancel_platform, cancel_workspace, cancel_user, cancel_at, project, failure, link,
@@ -239,13 +265,13 @@ const insertRun = `INSERT INTO runs (
 	VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20,
 	$21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31) ON CONFLICT DO NOTHING`
 
-func (t *tx) insertRun(op ops.Operation) error {
+func (t *tx) insertRun(nr int64, op ops.Operation) error {
 	progress, err := runProgress(op)
 	if err != nil {
 		return t.doom(err)
 	}
-	n, err := t.c.exec(insertRun, append([]any{
-		op.ID, int64(op.Run), op.Request.Action, op.Request.Target.Cluster, op.Request.Target.Instance,
+	n, err := t.exec(insertRun, append([]any{
+		nr, int64(op.Run), op.Request.Action, op.Request.Target.Cluster, op.Request.Target.Instance,
 		op.RunBy.Platform, op.RunBy.Workspace, op.RunBy.UserID, op.RunByName, op.Key, op.Number,
 	}, progress...)...)
 	if err == nil && n == 0 {
@@ -258,7 +284,7 @@ const updateRun = `UPDATE runs SET
 	state = $1, reason = $2, detail = $3, outstanding = $4, attempt = $5, posted_at = $6, server_time = $7,
 	cancel_platform = $8, cancel_workspace = $9, cancel_user = $10, cancel_at = $11, project = $12, failure = $13, link = $14,
 	expected = $15, errors = $16, error_since = $17, run_at = $18, started_at = $19, finished_at = $20
-	WHERE operation = $21 AND run = $22 AND key = $23 AND number = $24`
+	WHERE op = $21 AND run = $22 AND key = $23 AND number = $24`
 
 // runProgress is what changes while a run goes on, in the order of insertRun and updateRun.
 func runProgress(op ops.Operation) ([]any, error) {
@@ -271,16 +297,17 @@ func runProgress(op ops.Operation) ([]any, error) {
 }
 
 const moveOperation = `UPDATE operations SET run = $1, unfinished = $2, changed_at = $3, version = version + 1
-	WHERE id = $4 AND version = $5`
+	WHERE nr = $4 AND version = $5`
 
 // Move implements [ops.Tx]. The request, the time of creation, and of an open run its key, number
 // and who asked for it never change.
 func (t *tx) Move(_ context.Context, op ops.Operation, evs []ops.Event) error {
-	run, err := t.whereItStands(op)
+	nr, run, err := t.whereItStands(op)
 	if err != nil {
 		return fmt.Errorf("move operation %s: %w", op.ID, err)
 	}
-	n, err := t.c.exec(moveOperation, int64(op.Run), !op.State.Final(), micros(op.ChangedAt), op.ID, op.Version)
+	t.lastID, t.lastNr = op.ID, nr
+	n, err := t.exec(moveOperation, int64(op.Run), !op.State.Final(), micros(op.ChangedAt), nr, op.Version)
 	if err == nil && n != 1 {
 		err = t.doom(fmt.Errorf("move operation %s: %d rows", op.ID, n))
 	}
@@ -288,45 +315,44 @@ func (t *tx) Move(_ context.Context, op ops.Operation, evs []ops.Event) error {
 		return err
 	}
 	if op.Run == run {
-		err = t.updateRun(op)
+		err = t.updateRun(nr, op)
 	} else {
-		err = t.insertRun(op)
+		err = t.insertRun(nr, op)
 	}
 	if err != nil {
 		return err
 	}
-	if err := t.movePipelines(op); err != nil {
+	if err := t.movePipelines(nr, op); err != nil {
 		return err
 	}
-	return t.insertEvents(op.ID, evs)
+	return t.insertEvents(nr, evs)
 }
 
-// whereItStands returns the run that the stored operation is in, if op may be stored over it.
-func (t *tx) whereItStands(op ops.Operation) (run int, err error) {
+// whereItStands returns number and run of the stored operation, if op may be stored over it.
+func (t *tx) whereItStands(op ops.Operation) (nr int64, run int, err error) {
 	var version int64
 	var busy bool
-	found, err := t.c.one([]any{&version, &run, &busy}, `SELECT o.version, o.run, NOT o.unfinished AND EXISTS (
+	found, err := t.c.one([]any{&nr, &version, &run, &busy}, `SELECT o.nr, o.version, o.run, NOT o.unfinished AND EXISTS (
 		SELECT 1 FROM operations b WHERE b.cluster = o.cluster AND b.instance = o.instance AND b.unfinished)
 		FROM operations o WHERE o.id = $1`, op.ID)
 	switch {
 	case err != nil:
-		return 0, err
 	case !found:
-		return 0, ops.ErrNotFound
+		err = ops.ErrNotFound
 	case version != op.Version:
-		return 0, ops.ErrStale
+		err = ops.ErrStale
 	case busy && !op.State.Final():
-		return 0, ops.ErrBusy
+		err = ops.ErrBusy
 	}
-	return run, nil
+	return nr, run, err
 }
 
-func (t *tx) updateRun(op ops.Operation) error {
+func (t *tx) updateRun(nr int64, op ops.Operation) error {
 	args, err := runProgress(op)
 	if err != nil {
 		return t.doom(err)
 	}
-	n, err := t.c.exec(updateRun, append(args, op.ID, int64(op.Run), op.Key, op.Number)...)
+	n, err := t.exec(updateRun, append(args, nr, int64(op.Run), op.Key, op.Number)...)
 	if err == nil && n != 1 {
 		err = t.doom(fmt.Errorf("operation %s: key or number of run %d differ from the stored ones", op.ID, op.Run))
 	}

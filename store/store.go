@@ -15,6 +15,8 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strconv"
+	"sync"
 	"time"
 
 	_ "github.com/mattn/go-sqlite3" // the driver "sqlite3"
@@ -49,6 +51,8 @@ type Store struct {
 	pool   chan *conn    // free connections for reading
 	over   chan struct{} // closed by Close
 	bells  bells
+	once   sync.Once
+	closed error // what Close returned
 }
 
 var _ ops.Store = (*Store)(nil)
@@ -125,6 +129,12 @@ func (s *Store) connect(ctx context.Context, path string, old bool, steps fs.FS)
 		return err
 	}
 	s.writer = newWriter(s, wc)
+	if _, err := wc.one([]any{new(int)}, `PRAGMA wal_autocheckpoint = 4000`); err != nil {
+		return err
+	}
+	if _, err := wc.exec(`PRAGMA temp_store = MEMORY`); err != nil {
+		return err
+	}
 	now := micros(s.clock.Now())
 	if _, err := wc.exec(`UPDATE wakeups SET leased_until = 0, due_at = $1 WHERE leased_until > 0`, now); err != nil {
 		return err
@@ -158,7 +168,7 @@ func dsn(path, mode string, cache int) string {
 		"_busy_timeout": {"5000"},
 		"_txlock":       {"immediate"},
 		"_foreign_keys": {"on"},
-		"_cache_size":   {fmt.Sprint(-cache)},
+		"_cache_size":   {strconv.Itoa(-cache)},
 	}
 	if mode != "ro" {
 		q.Set("_journal_mode", "WAL")
@@ -184,11 +194,21 @@ func check(ctx context.Context, db *sql.DB) error {
 func (s *Store) Fresh() bool { return s.fresh }
 
 // Close waits for the updates that have been handed in and for running reads, at most until ctx
-// ends, and releases the file. It must be called once; whatever is asked of the store later fails.
+// ends, and releases the file. Whatever is asked of the store later fails; a second Close returns
+// what the first did.
 func (s *Store) Close(ctx context.Context) error {
+	s.once.Do(func() {
+		if err := s.close(ctx); err != nil {
+			s.closed = fmt.Errorf("close store: %w", err)
+		}
+	})
+	return s.closed
+}
+
+func (s *Store) close(ctx context.Context) error {
 	close(s.over)
 	if err := s.writer.close(ctx); err != nil {
-		return fmt.Errorf("close store: %w", err)
+		return err
 	}
 	idle := make([]*conn, 0, readers)
 	for range readers {
@@ -196,16 +216,13 @@ func (s *Store) Close(ctx context.Context) error {
 		case c := <-s.pool:
 			idle = append(idle, c)
 		case <-ctx.Done():
-			return fmt.Errorf("close store: a read is under way: %w", ctx.Err())
+			return fmt.Errorf("a read is under way: %w", ctx.Err())
 		}
 	}
 	for _, c := range idle {
 		s.pool <- c
 	}
-	if err := s.release(); err != nil {
-		return fmt.Errorf("close store: %w", err)
-	}
-	return nil
+	return s.release()
 }
 
 func (s *Store) release() error {
@@ -234,13 +251,31 @@ func (s *Store) View(ctx context.Context, f func(ops.Reader) error) error {
 	return s.view(ctx, func(r *reader) error { return f(r) })
 }
 
-func (s *Store) view(ctx context.Context, f func(*reader) error) (err error) {
-	var c *conn
+func (s *Store) view(ctx context.Context, f func(*reader) error) error {
+	return s.borrow(ctx, func(c *conn) (err error) {
+		r := &reader{c}
+		defer func() {
+			r.c, c.err = nil, nil
+			if _, end := c.exec("ROLLBACK"); err == nil {
+				err = end
+			}
+		}()
+		if _, err := c.exec("BEGIN"); err != nil {
+			return err
+		}
+		return f(r)
+	})
+}
+
+// borrow lends f a connection for reading, outside of any transaction: each query sees what is
+// committed when it runs.
+func (s *Store) borrow(ctx context.Context, f func(*conn) error) error {
 	select {
 	case <-s.over:
 		return unavailable(errClosed)
 	default:
 	}
+	var c *conn
 	select {
 	case c = <-s.pool:
 	case <-s.over:
@@ -248,21 +283,11 @@ func (s *Store) view(ctx context.Context, f func(*reader) error) (err error) {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	r := &reader{c}
 	defer func() {
-		r.c = nil
-		c.err = nil
-		_, end := c.exec("ROLLBACK")
 		c.err = nil
 		s.pool <- c
-		if err == nil {
-			err = end
-		}
 	}()
-	if _, err := c.exec("BEGIN"); err != nil {
-		return err
-	}
-	return f(r)
+	return f(c)
 }
 
 // day is how long a request's key is remembered: longer than any platform repeats a request, and
@@ -275,7 +300,7 @@ func (s *Store) Prune(ctx context.Context) error {
 	for {
 		var n int64
 		err := s.writer.do(ctx, func(t *tx) (err error) {
-			n, err = t.c.exec(`DELETE FROM seen WHERE key IN (SELECT key FROM seen WHERE at < $1 LIMIT 500)`, before)
+			n, err = t.exec(`DELETE FROM seen WHERE key IN (SELECT key FROM seen WHERE at < $1 LIMIT 500)`, before)
 			return err
 		})
 		if err != nil || n == 0 {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -25,14 +26,14 @@ const (
 )
 
 const putWakeup = `INSERT INTO wakeups (kind, id, due_at, seq, leased_until, attempts) VALUES ($1, $2, $3, 1, 0, 0)
-	ON CONFLICT (kind, id) DO UPDATE SET seq = wakeups.seq + 1,
+	ON CONFLICT (id, kind) DO UPDATE SET seq = wakeups.seq + 1,
 	due_at = CASE WHEN excluded.due_at < wakeups.due_at THEN excluded.due_at ELSE wakeups.due_at END`
 
 // Wake implements [ops.Tx]. A wake-up that comes while a worker has the same one makes it run
 // again after that worker: what came may be newer than what the worker has read.
 func (t *tx) Wake(_ context.Context, kind ops.JobKind, id string, at time.Time) error {
 	us := micros(at)
-	if _, err := t.c.exec(putWakeup, string(kind), id, us); err != nil {
+	if _, err := t.exec(putWakeup, string(kind), id, us); err != nil {
 		return err
 	}
 	t.wakes.add(kind, us)
@@ -71,7 +72,7 @@ func (t *tx) claim(kind ops.JobKind, now time.Time, n int) ([]job, error) {
 		return nil, err
 	}
 	for _, j := range js {
-		if _, err := t.c.exec(lease, until, never, string(kind), j.id); err != nil {
+		if _, err := t.exec(lease, until, never, string(kind), j.id); err != nil {
 			return nil, err
 		}
 	}
@@ -98,19 +99,19 @@ func (t *tx) complete(j job, again time.Time, failed error, now time.Time) error
 	kind := string(j.kind)
 	if failed != nil {
 		at := micros(now.Add(backoff(j.attempts)))
-		_, err := t.c.exec(retryJob, at, kind, j.id, j.lease)
+		_, err := t.exec(retryJob, at, kind, j.id, j.lease)
 		t.wakes.add(j.kind, at)
 		return err
 	}
 	at := never
 	if again.IsZero() {
-		if n, err := t.c.exec(dropJob, kind, j.id, j.lease, j.seq); err != nil || n > 0 {
+		if n, err := t.exec(dropJob, kind, j.id, j.lease, j.seq); err != nil || n > 0 {
 			return err
 		}
 	} else {
 		at = micros(again)
 	}
-	_, err := t.c.exec(againJob, at, kind, j.id, j.lease)
+	_, err := t.exec(againJob, at, kind, j.id, j.lease)
 	t.wakes.add(j.kind, 0) // an earlier wish may stand in the row
 	return err
 }
@@ -187,14 +188,10 @@ func (s *Store) NextDue(ctx context.Context, kind ops.JobKind) (time.Time, bool,
 const sweepChunk = 500
 
 const (
-	forgottenOperations = `SELECT o.id, o.cluster, o.instance FROM operations o
-	WHERE o.unfinished AND (o.cluster, o.instance) > ($1, $2)
-	AND NOT EXISTS (SELECT 1 FROM wakeups w WHERE w.kind = $3 AND w.id = o.id)
-	ORDER BY o.cluster, o.instance LIMIT $4`
-	forgottenDeliveries = `SELECT DISTINCT d.operation, d.operation, '' FROM deliveries d
-	WHERE NOT d.done AND d.operation > $1 AND $2 = ''
-	AND NOT EXISTS (SELECT 1 FROM wakeups w WHERE w.kind = $3 AND w.id = d.operation)
-	ORDER BY d.operation LIMIT $4`
+	forgottenOperations = `SELECT o.id FROM operations o WHERE o.unfinished
+	AND NOT EXISTS (SELECT 1 FROM wakeups w WHERE w.id = o.id AND w.kind = $1)`
+	forgottenDeliveries = `SELECT o.id FROM operations o WHERE o.nr IN (SELECT op FROM deliveries WHERE NOT done)
+	AND NOT EXISTS (SELECT 1 FROM wakeups w WHERE w.id = o.id AND w.kind = $1)`
 )
 
 // Sweep gives a wake-up to every unfinished operation and every undelivered message that has
@@ -207,37 +204,43 @@ func (s *Store) Sweep(ctx context.Context) (int, error) {
 		kind  ops.JobKind
 		query string
 	}{{ops.JobAdvance, forgottenOperations}, {ops.JobDeliver, forgottenDeliveries}} {
-		a, b, n := "", "", sweepChunk
-		for n == sweepChunk {
-			err := s.writer.do(ctx, func(t *tx) (err error) {
-				a, b, n, err = t.sweep(ctx, q.kind, q.query, a, b, s.clock.Now())
-				return err
-			})
-			if err != nil {
-				return total, fmt.Errorf("sweep %s: %w", q.kind, err)
+		var ids []string
+		err := s.view(ctx, func(r *reader) (err error) {
+			ids, err = r.texts(q.query, string(q.kind))
+			return err
+		})
+		for chunk := range slices.Chunk(ids, sweepChunk) {
+			if err == nil {
+				err = s.wakeAll(ctx, q.kind, chunk, s.clock.Now())
 			}
-			total += n
 		}
+		if err != nil {
+			return total, fmt.Errorf("sweep %s: %w", q.kind, err)
+		}
+		total += len(ids)
 	}
 	return total, nil
 }
 
-// sweep wakes the next chunk of what query finds after the place (a, b), and returns its end.
-func (t *tx) sweep(ctx context.Context, kind ops.JobKind, query, a, b string, now time.Time) (string, string, int, error) {
-	var ids []string
-	err := t.c.each(func(rows *sql.Rows) error {
-		var id string
-		err := rows.Scan(&id, &a, &b)
-		ids = append(ids, id)
-		return err
-	}, query, a, b, string(kind), int64(sweepChunk))
-	if err != nil {
-		return a, b, 0, err
-	}
-	for _, id := range ids {
-		if err := t.Wake(ctx, kind, id, now); err != nil {
-			return a, b, 0, err
+func (s *Store) wakeAll(ctx context.Context, kind ops.JobKind, ids []string, at time.Time) error {
+	return s.writer.do(ctx, func(t *tx) error {
+		for _, id := range ids {
+			if err := t.Wake(ctx, kind, id, at); err != nil {
+				return err
+			}
 		}
-	}
-	return a, b, len(ids), nil
+		return nil
+	})
+}
+
+// texts reads one column.
+func (r *reader) texts(query string, args ...any) ([]string, error) {
+	var all []string
+	err := r.c.each(func(rows *sql.Rows) error {
+		var text string
+		err := rows.Scan(&text)
+		all = append(all, text)
+		return err
+	}, query, args...)
+	return all, err
 }

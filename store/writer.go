@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -121,6 +122,8 @@ func (w *writer) run() {
 	defer close(w.over)
 	for range w.bell {
 		for {
+			// Those that the last commit has answered may have the next update at hand.
+			runtime.Gosched()
 			us, last := w.take()
 			if last {
 				return
@@ -159,8 +162,11 @@ func (w *writer) commit(all []*update) {
 		return
 	}
 	from := w.s.clock.Now()
-	wakes := map[ops.JobKind]int64{}
-	err := w.transact(us, wakes)
+	wakes, err := w.transact(us, false)
+	if errors.Is(err, errAgain) {
+		w.rollback()
+		wakes, err = w.transact(us, true)
+	}
 	close(b.ran)
 	if err == nil {
 		crash.Point("store.commit.before")
@@ -168,11 +174,9 @@ func (w *writer) commit(all []*update) {
 		crash.Point("store.commit.after")
 	}
 	if err != nil {
-		w.c.err = nil
-		_, rollback := w.c.exec("ROLLBACK")
-		w.s.log.Error("store: transaction failed", "updates", len(us), "error", err, "rollback", rollback)
+		w.s.log.Error("store: transaction failed", "updates", len(us), "error", err)
+		w.rollback()
 	}
-	w.c.err = nil
 	for _, u := range us {
 		if err != nil {
 			u.err = err
@@ -190,37 +194,62 @@ func (w *writer) commit(all []*update) {
 	}
 }
 
-// transact runs the functions, each in a savepoint of its own. Its error means that the whole
-// transaction is lost; the error of one function stands in its update.
-func (w *writer) transact(us []*update, wakes map[ops.JobKind]int64) error {
+// rollback ends a transaction that is not wanted or has failed. The database may have ended it
+// already, which is as good.
+func (w *writer) rollback() {
+	w.c.err = nil
+	_, err := w.c.exec("ROLLBACK")
+	if err != nil {
+		w.s.log.Debug("store: nothing to roll back", "error", err)
+	}
+	w.c.err = nil
+}
+
+// errAgain: an update failed half-way and there was no savepoint to go back to.
+var errAgain = errors.New("run again with savepoints")
+
+// transact runs the functions in one transaction that is left open. Its error means that all of
+// it is lost; the error of one function stands in its update.
+//
+// A savepoint for each function would cost more than the function itself: SQLite copies every
+// page that changes inside one. Functions seldom fail after they have written, so the first try
+// does without; only when one does is the batch run again, with savepoints.
+func (w *writer) transact(us []*update, savepoints bool) (map[ops.JobKind]int64, error) {
+	wakes := map[ops.JobKind]int64{}
 	if _, err := w.c.exec("BEGIN IMMEDIATE"); err != nil {
-		return err
+		return nil, err
 	}
 	for _, u := range us {
-		if _, err := w.c.exec("SAVEPOINT one"); err != nil {
-			return err
+		if savepoints {
+			if _, err := w.c.exec("SAVEPOINT one"); err != nil {
+				return nil, err
+			}
 		}
 		t := &tx{reader: reader{w.c}}
 		u.err = w.contain(u.f, t)
 		t.c = nil
 		if w.c.err != nil {
 			// The function may have swallowed it, but what it did is not all there.
-			u.err = w.c.err
-			w.c.err = nil
-		}
-		if u.err != nil {
-			if _, err := w.c.exec("ROLLBACK TO one"); err != nil {
-				return err
-			}
-		}
-		if _, err := w.c.exec("RELEASE one"); err != nil {
-			return err
+			u.err, w.c.err, t.wrote = w.c.err, nil, true
 		}
 		if u.err == nil {
 			t.wakes.addTo(wakes)
 		}
+		switch failed := u.err != nil && t.wrote; {
+		case failed && !savepoints:
+			return nil, errAgain
+		case failed:
+			if _, err := w.c.exec("ROLLBACK TO one"); err != nil {
+				return nil, err
+			}
+			fallthrough
+		case savepoints:
+			if _, err := w.c.exec("RELEASE one"); err != nil {
+				return nil, err
+			}
+		}
 	}
-	return nil
+	return wakes, nil
 }
 
 // contain calls f and turns a panic into an error, so that one caller's mistake neither ends the

@@ -5,7 +5,6 @@ import (
 	"net/http"
 	"net/url"
 
-	retryablehttp "github.com/hashicorp/go-retryablehttp"
 	gl "gitlab.com/gitlab-org/api/client-go/v2"
 
 	"ocim/internal/secret"
@@ -51,14 +50,7 @@ func (a *Adapter) call(ctx context.Context, p *project, r request) (answer, erro
 		options = append(options, gl.WithToken(gl.PrivateToken, r.token.Reveal()))
 	}
 	if len(r.page) > 0 {
-		options = append(options, func(req *retryablehttp.Request) error {
-			q := req.URL.Query()
-			for k := range r.page {
-				q.Set(k, r.page.Get(k))
-			}
-			req.URL.RawQuery = q.Encode()
-			return nil
-		})
+		options = append(options, gl.WithKeysetPaginationParameters("?"+r.page.Encode()))
 	}
 	req, err := p.host.client.NewRequest(r.method, r.path, r.opts, options)
 	if err != nil {

@@ -2,6 +2,7 @@ package gitlab
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"net/http"
@@ -12,6 +13,9 @@ import (
 	"ocim/internal/secret"
 	"ocim/ops"
 )
+
+// errNoKey: see carries.
+var errNoKey = errors.New("the request does not carry its key")
 
 // Create implements [ops.Pipelines]. It sends one request, never two, and follows no redirect.
 //
@@ -89,7 +93,7 @@ func triggerBody(s ops.PipelineSpec, token secret.Secret) (map[string]any, error
 		body[k] = v
 	}
 	if !carries(s.Key, s.Payload, s.Variables, s.Inputs) {
-		return nil, fmt.Errorf("the request does not carry its key")
+		return nil, errNoKey
 	}
 	return body, nil
 }
@@ -113,7 +117,7 @@ func pipelineBody(s ops.PipelineSpec) (map[string]any, error) {
 		inputs = nil // GitLab does not show them afterwards
 	}
 	if !carries(s.Key, nil, s.Variables, inputs) {
-		return nil, fmt.Errorf("the request does not carry its key")
+		return nil, errNoKey
 	}
 	return body, nil
 }

@@ -81,13 +81,13 @@ func (a *Adapter) candidates(ctx context.Context, p *project, s ops.PipelineSpec
 	}
 	opts := &gl.ListProjectPipelinesOptions{
 		ListOptions: gl.ListOptions{PerPage: perPage},
-		Source:      gl.Ptr(source), OrderBy: gl.Ptr("id"), Sort: gl.Ptr("desc"),
+		Source:      new(source), OrderBy: new("id"), Sort: new("desc"),
 	}
 	if ref := strings.TrimPrefix(strings.TrimPrefix(s.GitRef, "refs/heads/"), "refs/tags/"); ref != "" {
-		opts.Ref = gl.Ptr(ref)
+		opts.Ref = new(ref)
 	}
 	if !s.CreatedAfter.IsZero() {
-		opts.CreatedAfter = gl.Ptr(s.CreatedAfter.Add(-findOverlap).UTC())
+		opts.CreatedAfter = new(s.CreatedAfter.Add(-findOverlap).UTC())
 	}
 	all, complete, err := a.pipelines(ctx, p, opts, findPages)
 	if err != nil {
@@ -246,8 +246,8 @@ func (a *Adapter) Recent(ctx context.Context, name string, since time.Time) ([]o
 	for _, source := range []string{"trigger", "api"} {
 		all, _, err := a.pipelines(ctx, p, &gl.ListProjectPipelinesOptions{
 			ListOptions: gl.ListOptions{PerPage: perPage},
-			Source:      gl.Ptr(source), UpdatedAfter: gl.Ptr(since.UTC()),
-			OrderBy: gl.Ptr("updated_at"), Sort: gl.Ptr("desc"),
+			Source:      new(source), UpdatedAfter: new(since.UTC()),
+			OrderBy: new("updated_at"), Sort: new("desc"),
 		}, recentMax/perPage)
 		if err != nil {
 			return nil, err
@@ -300,12 +300,17 @@ func (a *Adapter) Latest(ctx context.Context, name string) (ops.Pipeline, bool, 
 	_, err = a.call(ctx, p, request{
 		method: http.MethodGet, path: p.path("pipelines"), token: p.Token, out: &page,
 		opts: &gl.ListProjectPipelinesOptions{
-			ListOptions: gl.ListOptions{PerPage: 1}, OrderBy: gl.Ptr("id"), Sort: gl.Ptr("desc"),
+			ListOptions: gl.ListOptions{PerPage: 1}, OrderBy: new("id"), Sort: new("desc"),
 		},
 		doing: "read the newest pipeline of project " + p.name, missing: ops.ReasonGitLabDenied,
 	})
 	if err != nil || len(page) == 0 {
 		return ops.Pipeline{}, false, err
 	}
-	return page[0].pipeline(p.name, ""), true, nil
+	// The list has no times of start and end.
+	whole, err := a.pipeline(ctx, p, page[0].ID)
+	if err != nil {
+		return ops.Pipeline{}, false, err
+	}
+	return whole.pipeline(p.name, ""), true, nil
 }

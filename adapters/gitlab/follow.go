@@ -75,7 +75,7 @@ func (w *walk) mergeRequest(ctx context.Context, p *project) (*mergeRequestJSON,
 	_, err := list(ctx, w.a, p, request{
 		method: http.MethodGet, path: p.path("merge_requests"), token: p.Token,
 		opts: &gl.ListProjectMergeRequestsOptions{
-			ListOptions: gl.ListOptions{PerPage: 20}, SourceBranch: gl.Ptr(branch),
+			ListOptions: gl.ListOptions{PerPage: 20}, SourceBranch: new(branch),
 		},
 		doing: "find the merge request of " + branch, missing: ops.ReasonGitLabDenied,
 	}, 1, func(page []mergeRequestJSON) bool {
@@ -99,7 +99,7 @@ func (w *walk) byCommit(ctx context.Context, p *project, branch, sha string) ([]
 		return nil, nil
 	}
 	all, _, err := w.a.pipelines(ctx, p, &gl.ListProjectPipelinesOptions{
-		ListOptions: gl.ListOptions{PerPage: perPage}, SHA: gl.Ptr(sha), Source: gl.Ptr("push"),
+		ListOptions: gl.ListOptions{PerPage: perPage}, SHA: new(sha), Source: new("push"),
 	}, 1)
 	return w.pushes(all, branch), err
 }
@@ -108,11 +108,11 @@ func (w *walk) byCommit(ctx context.Context, p *project, branch, sha string) ([]
 // operation, for merges whose request is gone and for commits made without one.
 func (w *walk) byTitle(ctx context.Context, p *project, root pipelineJSON, branch string) ([]pipelineJSON, error) {
 	opts := &gl.ListProjectPipelinesOptions{
-		ListOptions: gl.ListOptions{PerPage: perPage}, Source: gl.Ptr("push"), Ref: gl.Ptr(branch),
-		OrderBy: gl.Ptr("id"), Sort: gl.Ptr("asc"),
+		ListOptions: gl.ListOptions{PerPage: perPage}, Source: new("push"), Ref: new(branch),
+		OrderBy: new("id"), Sort: new("asc"),
 	}
 	if !root.CreatedAt.IsZero() {
-		opts.CreatedAfter = gl.Ptr(root.CreatedAt.Time)
+		opts.CreatedAfter = new(root.CreatedAt.Time)
 	}
 	all, _, err := w.a.pipelines(ctx, p, opts, 1)
 	if err != nil {

@@ -164,6 +164,9 @@ func New(cfg Config) (*Adapter, error) {
 	}
 	hosts := map[string]*host{}
 	for name, p := range cfg.Projects {
+		if strings.Contains(name, ":") {
+			return nil, fmt.Errorf("gitlab: project %s: its name holds a colon", name)
+		}
 		if p.ID <= 0 {
 			return nil, fmt.Errorf("gitlab: project %s: id is %d, want a number above 0", name, p.ID)
 		}
@@ -297,12 +300,11 @@ func (a *Adapter) Probe(ctx context.Context, name string) (time.Time, error) {
 	if err != nil {
 		return time.Time{}, err
 	}
-	at, err := http.ParseTime(resp.Header.Get("Date"))
-	if err != nil {
-		a.log.WarnContext(ctx, "GitLab's answer has no date; using the local clock", "project", p.name)
-		return a.clock.Now(), nil
+	if at, derr := http.ParseTime(resp.Header.Get("Date")); derr == nil {
+		return at.UTC(), nil
 	}
-	return at.UTC(), nil
+	a.log.WarnContext(ctx, "GitLab's answer has no date; using the local clock", "project", p.name)
+	return a.clock.Now(), nil
 }
 
 // memo remembers at most size values, and forgets the oldest first. It is safe for concurrent use.

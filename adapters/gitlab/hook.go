@@ -211,7 +211,7 @@ func (h *Hooks) take(ctx context.Context, hosts []hookHost, body []byte) int {
 		return http.StatusOK
 	}
 	for _, host := range hosts {
-		name, ours := host.projects[e.project()]
+		name, ours := host.projects[e.project]
 		if !ours {
 			continue
 		}
@@ -223,7 +223,7 @@ func (h *Hooks) take(ctx context.Context, hosts []hookHost, body []byte) int {
 		}
 		return http.StatusOK
 	}
-	h.log.DebugContext(ctx, "webhook of a project that is not ours", "project_id", e.project())
+	h.log.DebugContext(ctx, "webhook of a project that is not ours", "project_id", e.project)
 	return http.StatusOK
 }
 
@@ -247,7 +247,7 @@ func (h *Hooks) signature(header http.Header) (s signedHeader, signed bool, why 
 	if d := h.clock.Now().Sub(time.Unix(at, 0)); d > h.tolerance || d < -h.tolerance {
 		return s, true, "signature of another time"
 	}
-	for _, v := range strings.Fields(strings.Join(values, " ")) {
+	for v := range strings.FieldsSeq(strings.Join(values, " ")) {
 		text, ok := strings.CutPrefix(v, "v1,")
 		if !ok {
 			continue // another version

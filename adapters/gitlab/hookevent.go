@@ -2,7 +2,6 @@ package gitlab
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"strings"
 )
@@ -22,64 +21,95 @@ type Hint struct {
 	Event      string // pipeline or build
 }
 
-// event is a webhook, as far as ocim reads it. Sources: GitLab lib/gitlab/data_builder/pipeline.rb and
-// build.rb. The kind stands in the body; the header that repeats it is not covered by the signature.
+// event is a webhook, as far as ocim reads it.
 type event struct {
-	Kind    string `json:"object_kind"`
-	Project struct {
-		ID int64 `json:"id"`
-	} `json:"project"`
-	ProjectID  int64 `json:"project_id"`  // of jobs
-	PipelineID int64 `json:"pipeline_id"` // of jobs, in newer versions
-	Attributes struct {
-		ID        int64          `json:"id"`
-		Variables []variableJSON `json:"variables"`
-	} `json:"object_attributes"`
-	Commit struct {
-		ID      json.RawMessage `json:"id"` // a commit's sum, but in a job's event the pipeline's number
-		Message string          `json:"message"`
-	} `json:"commit"`
-	Source struct {
-		PipelineID int64 `json:"pipeline_id"`
-	} `json:"source_pipeline"`
+	kind      string
+	project   int64
+	pipeline  int64
+	parent    int64
+	message   string // of the commit
+	variables []variableJSON
 }
 
-// parseEvent decodes a webhook. Fields of a wrong type are as if they were missing.
+// parseEvent reads a webhook. Fields of a wrong type are as if they were missing. Sources: GitLab
+// lib/gitlab/data_builder/pipeline.rb and build.rb. The kind stands in the body; the header that
+// repeats it is not covered by the signature.
 func parseEvent(body []byte) (event, error) {
 	var e event
-	err := json.Unmarshal(body, &e)
-	var typed *json.UnmarshalTypeError
-	if err != nil && !errors.As(err, &typed) {
-		return event{}, fmt.Errorf("decode: %w", err)
+	var attributes, commit []byte
+	var job, project int64
+	err := members(body, func(name, value []byte) {
+		switch string(name) {
+		case "object_kind":
+			e.kind = text(value)
+		case "project":
+			e.project = member(value, "id")
+		case "project_id": // of jobs; older versions have no project
+			project = number(value)
+		case "pipeline_id": // of jobs, in newer versions
+			job = number(value)
+		case "object_attributes":
+			attributes = value
+		case "commit":
+			commit = value
+		case "source_pipeline":
+			e.parent = member(value, "pipeline_id")
+		}
+	})
+	if err != nil {
+		return event{}, fmt.Errorf("read the webhook: %w", err)
+	}
+	if e.project == 0 {
+		e.project = project
+	}
+	if commit != nil {
+		// Null where there is none.
+		_ = members(commit, func(name, value []byte) {
+			switch string(name) {
+			case "message":
+				e.message = text(value)
+			case "id": // a commit's sum, but in a job's event the pipeline's number
+				if job == 0 && e.kind == "build" {
+					job = number(value)
+				}
+			}
+		})
+	}
+	switch e.kind {
+	case "pipeline":
+		_ = members(attributes, func(name, value []byte) {
+			switch string(name) {
+			case "id":
+				e.pipeline = number(value)
+			case "variables":
+				// A variable of another type than text spoils no other.
+				_ = json.Unmarshal(value, &e.variables)
+			}
+		})
+	case "build":
+		e.pipeline = job
 	}
 	return e, nil
 }
 
-// project is GitLab's number of the project that the event is about.
-func (e *event) project() int64 {
-	if e.Project.ID != 0 {
-		return e.Project.ID
-	}
-	return e.ProjectID
+// member is the integer in one member of a raw object.
+func member(raw []byte, which string) (n int64) {
+	_ = members(raw, func(name, value []byte) {
+		if string(name) == which {
+			n = number(value)
+		}
+	})
+	return n
 }
 
 // hints lists what there is to look at. Pushes and merge requests lead to pipelines that have events
 // of their own.
 func (e *event) hints(project string) []Hint {
-	h := Hint{Project: project, Event: e.Kind, ParentID: e.Source.PipelineID}
-	switch e.Kind {
-	case "pipeline":
-		h.PipelineID = e.Attributes.ID
-	case "build":
-		h.PipelineID = e.PipelineID
-		if h.PipelineID == 0 && json.Unmarshal(e.Commit.ID, &h.PipelineID) != nil {
-			h.PipelineID = 0
-		}
-	}
+	h := Hint{Project: project, Event: e.kind, PipelineID: e.pipeline, ParentID: e.parent}
 	if h.PipelineID <= 0 {
 		return nil
 	}
-	for _, v := range e.Attributes.Variables {
+	for _, v := range e.variables {
 		switch v.Key {
 		case "OCIM_KEY":
 			h.Key = short(v.Value)
@@ -97,7 +127,7 @@ func (e *event) hints(project string) []Hint {
 		return []Hint{h}
 	}
 	var all []Hint
-	for _, m := range mentions(e.Commit.Message) {
+	for _, m := range mentions(e.message) {
 		if m.Number != 0 && len(all) < maxHints {
 			h.Number, h.Instance = m.Number, short(m.Instance)
 			all = append(all, h)

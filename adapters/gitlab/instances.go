@@ -32,10 +32,10 @@ func (a *Adapter) Instances(ctx context.Context, name, folder string) ([]string,
 	}
 	opts := &gl.ListTreeOptions{ListOptions: gl.ListOptions{PerPage: perPage, Pagination: "keyset"}}
 	if folder = strings.Trim(folder, "/"); folder != "" {
-		opts.Path = gl.Ptr(folder)
+		opts.Path = new(folder)
 	}
 	if p.Ref != "" {
-		opts.Ref = gl.Ptr(p.Ref)
+		opts.Ref = new(p.Ref)
 	}
 	var names []string
 	complete, err := list(ctx, a, p, request{

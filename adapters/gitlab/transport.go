@@ -114,6 +114,7 @@ type capped struct {
 	x    *exchange
 }
 
+// Read implements [io.Reader].
 func (c *capped) Read(p []byte) (int, error) {
 	if c.left < 0 {
 		return 0, errTooLarge
@@ -130,6 +131,7 @@ func (c *capped) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// Close implements [io.Closer].
 func (c *capped) Close() error { return c.body.Close() }
 
 // nextPage finds the parameters that ask for the next page, from the Link header or from
@@ -176,10 +178,12 @@ func dialer(allowed map[string]bool, timeout time.Duration) *http.Transport {
 			}
 			return d.DialContext(ctx, network, address)
 		},
-		ForceAttemptHTTP2:      true,
-		MaxIdleConnsPerHost:    8,
-		MaxConnsPerHost:        64,
-		IdleConnTimeout:        90 * time.Second,
+		ForceAttemptHTTP2:   true,
+		MaxIdleConnsPerHost: 8,
+		MaxConnsPerHost:     64,
+		// Below the 60 s and more after which servers and balancers close: a request that meets a
+		// connection on its way down has an outcome that nobody knows.
+		IdleConnTimeout:        30 * time.Second,
 		TLSHandshakeTimeout:    timeout / 2,
 		MaxResponseHeaderBytes: 256 << 10,
 	}

@@ -95,7 +95,7 @@ func (w *walk) visit(ctx context.Context, p *project, j pipelineJSON, like ops.P
 	at := len(w.out.Pipelines)
 	w.out.Pipelines = append(w.out.Pipelines, pl)
 
-	if children, ok := w.unchanged(p, pl); ok {
+	if children, ok := w.unchanged(pl); ok {
 		w.out.Pipelines[at].Jobs = w.known[j.ID].Jobs
 		for _, c := range children {
 			if err := w.child(ctx, p, c, pipelineJSON{}, depth+1); err != nil {
@@ -179,7 +179,7 @@ func (w *walk) home(p *project, like ops.Pipeline, seen pipelineJSON) *project {
 
 // unchanged reports whether all that is below the pipeline is known already, and returns its
 // children. Those are read all the same: a retry in a child need not show in its parent.
-func (w *walk) unchanged(p *project, now ops.Pipeline) ([]ops.Pipeline, bool) {
+func (w *walk) unchanged(now ops.Pipeline) ([]ops.Pipeline, bool) {
 	was, ok := w.known[now.Ref.ID]
 	switch {
 	case !ok, was.Status != now.Status, !was.UpdatedAt.Equal(now.UpdatedAt), now.UpdatedAt.IsZero():

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -28,10 +27,11 @@ import (
 type appOptions struct {
 	clock    clock.Clock
 	log      *slog.Logger
+	redact   *redact.Redactor // the log's; nil makes one
 	timing   ops.Timing
 	trigger  string
 	terminal *terminal.Terminal
-	policy   *ops.StaticPolicy // nil: from the configuration
+	policy   *ops.StaticPolicy        // nil: from the configuration
 	chats    map[string]chat.Platform // further platforms, for tests
 }
 
@@ -46,6 +46,7 @@ type App struct {
 	opt      appOptions
 	metrics  *metrics
 	store    *store.Store
+	box      *store.Box
 	service  *ops.Service
 	notifier *notifier.Notifier
 	commands *commands.Commands
@@ -62,6 +63,9 @@ func newApp(ctx context.Context, cfg *config.Config, opt appOptions) (_ *App, er
 	if opt.trigger == "" {
 		opt.trigger = "/ocim"
 	}
+	if opt.redact == nil {
+		opt.redact = redact.New(cfg.Secrets()...)
+	}
 	a := &App{cfg: cfg, opt: opt, metrics: newMetrics(), mux: http.NewServeMux(), chats: map[string]chat.Platform{}}
 	a.store, err = store.Open(ctx, store.Options{Path: cfg.Store.Path, Clock: opt.clock, Logger: opt.log, Metrics: a.metrics.store()})
 	if err != nil {
@@ -74,6 +78,9 @@ func newApp(ctx context.Context, cfg *config.Config, opt appOptions) (_ *App, er
 	}()
 	signer, err := newSigner(cfg)
 	if err != nil {
+		return nil, err
+	}
+	if a.box, err = store.NewBox(cfg.Key, cfg.PreviousKeys...); err != nil {
 		return nil, err
 	}
 	text, err := chat.LoadTemplates(templates.FS, cfg.Templates)
@@ -132,7 +139,7 @@ func (a *App) domain(signer *ops.Signer) error {
 	}
 	a.service = ops.NewService(ops.Config{
 		Store: a.store, Pipelines: a.gitlab, Repos: a.gitlab, Policy: rights, Signer: signer, Clock: a.opt.clock, Log: a.opt.log,
-		Fleet: ops.NewFleet(ps, clusters(a.cfg), a.gitlab, a.opt.clock), Redact: redactor(a.cfg), Timing: timing,
+		Fleet: ops.NewFleet(ps, clusters(a.cfg), a.gitlab, a.opt.clock), Redact: a.opt.redact.String, Timing: timing,
 	})
 	return nil
 }
@@ -184,6 +191,11 @@ func (a *App) Run(ctx context.Context) (err error) {
 	}
 	a.opt.log.Info("ocim is up", "public", a.public.Addr().String(), "admin", a.adminL.Addr().String())
 	err = g.Wait()
+	for _, r := range a.runners {
+		if w, ok := r.(interface{ Wait() }); ok {
+			w.Wait() // answers that outlived their request
+		}
+	}
 	if errors.Is(err, context.Canceled) {
 		return nil
 	}
@@ -221,51 +233,8 @@ func (a *App) tick(ctx context.Context) error {
 	}
 }
 
-// platforms builds the chat platforms and puts their routes on the public listener.
-func (a *App) platforms(_ *ops.Signer) error {
-	for name, p := range a.opt.chats {
-		a.chats[name] = p
-	}
-	if t := a.opt.terminal; t != nil {
-		t.Bind(a.commands)
-		a.chats[terminal.Name] = t
-	}
-	if len(a.chats) == 0 {
-		return fmt.Errorf("no chat platform is configured: %s", "add slack or mattermost to ocim.yaml")
-	}
-	return nil
-}
-
-func redactor(cfg *config.Config) func(string) string {
-	return redact.New(cfg.Secrets()...).String
-}
-
+// mark turns a webhook into a wake-up. Nothing that it says is believed.
 func (a *App) mark(ctx context.Context, h gitlab.Hint) error {
-	var ids []string
-	err := a.store.View(ctx, func(r ops.Reader) error {
-		for _, f := range []ops.Filter{{Pipeline: ops.PipelineRef{Project: h.Project, ID: h.PipelineID}}, {Number: h.Number}, {Key: h.Key}} {
-			if f == (ops.Filter{}) {
-				continue
-			}
-			found, err := r.Operations(ctx, f)
-			if err != nil {
-				return err
-			}
-			for _, op := range found {
-				ids = append(ids, op.ID)
-			}
-		}
-		return nil
-	})
-	if err != nil || len(ids) == 0 {
-		return err
-	}
-	return a.store.Update(ctx, func(tx ops.Tx) error {
-		for _, id := range ids {
-			if err := tx.Wake(ctx, ops.JobAdvance, id, a.opt.clock.Now()); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+	_, err := a.store.MarkHook(ctx, store.Hook{Project: h.Project, Pipeline: h.PipelineID, Parent: h.ParentID, Number: h.Number, Key: h.Key})
+	return err
 }

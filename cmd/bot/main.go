@@ -20,8 +20,8 @@ import (
 	"ocim/internal/redact"
 )
 
-// version is set by the linker: -X main.version=…
-var version = "dev" //nolint:gochecknoglobals // only the linker can set it
+// version is set by the linker: -X main.version=….
+var version = "dev"
 
 // Exit codes.
 const (
@@ -91,7 +91,7 @@ func load(path string) (*config.Config, error) {
 }
 
 // newLog returns a logger that redacts secrets and escapes control characters.
-func newLog(cfg *config.Config, w io.Writer) *slog.Logger {
+func newLog(cfg *config.Config, r *redact.Redactor, w io.Writer) *slog.Logger {
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(cfg.Log.Level)); err != nil {
 		level = slog.LevelInfo
@@ -101,7 +101,7 @@ func newLog(cfg *config.Config, w io.Writer) *slog.Logger {
 	if cfg.Log.Format == "text" {
 		h = slog.NewTextHandler(w, opt)
 	}
-	return slog.New(redact.New(cfg.Secrets()...).Handler(h))
+	return slog.New(r.Handler(h))
 }
 
 func serveCommand() *cobra.Command {
@@ -112,11 +112,12 @@ func serveCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		log := newLog(cfg, c.ErrOrStderr())
+		hide := redact.New(cfg.Secrets()...)
+		log := newLog(cfg, hide, c.ErrOrStderr())
 		for _, w := range cfg.Warnings {
 			log.Warn("configuration", "err", w.String())
 		}
-		app, err := newApp(c.Context(), cfg, appOptions{clock: clock.System{}, log: log})
+		app, err := newApp(c.Context(), cfg, appOptions{clock: clock.System{}, log: log, redact: hide})
 		if err != nil {
 			return err
 		}

@@ -1,12 +1,18 @@
 -- The SQL here and in package store keeps to what SQLite and PostgreSQL read alike: text ids,
 -- BIGINT microseconds since 1970 in UTC with 0 for "not yet", TEXT for JSON, no clock of the
 -- database. Stages and jobs have no table: they are read from GitLab when somebody asks.
+--
+-- What a commit costs is the number of pages it changes. Ids and keys are random, so each index on
+-- one of them costs every new operation a page of its own; rows that belong to an operation name
+-- it by nr, which grows, and stand side by side. WITHOUT ROWID, the only words of SQLite alone,
+-- saves the second tree that it would keep beside each primary key.
 
 -- +goose Up
 
 -- What was asked, by whom, and which run is the current one.
 CREATE TABLE operations (
-    id              TEXT    PRIMARY KEY,
+    nr              INTEGER PRIMARY KEY,
+    id              TEXT    NOT NULL UNIQUE,
     request_key     TEXT    NOT NULL UNIQUE,
     actor_platform  TEXT    NOT NULL,
     actor_workspace TEXT    NOT NULL,
@@ -30,13 +36,14 @@ CREATE TABLE operations (
 
 -- One unfinished operation for each target, whatever the code above believes.
 CREATE UNIQUE INDEX operations_unfinished ON operations (cluster, instance) WHERE unfinished;
-CREATE INDEX operations_by_time ON operations (created_at);
-CREATE INDEX operations_by_target ON operations (instance, cluster, created_at);
+CREATE INDEX operations_by_target ON operations (instance, cluster, nr);
 
--- How each run went. Earlier runs stay, so that their keys and numbers are never used again and
+-- How each run went. A run that GitLab began itself, by a retry there, keeps key and number of the
+-- run before, since the pipelines are the same: hence unique together with the run.
+--  Earlier runs stay, so that their keys and numbers are never used again and
 -- a late webhook still finds its operation. The target is repeated for the index of durations.
 CREATE TABLE runs (
-    operation        TEXT    NOT NULL REFERENCES operations (id),
+    op               BIGINT  NOT NULL REFERENCES operations (nr),
     run              BIGINT  NOT NULL,
     action           TEXT    NOT NULL,
     cluster          TEXT    NOT NULL,
@@ -45,8 +52,8 @@ CREATE TABLE runs (
     asked_workspace  TEXT    NOT NULL,
     asked_user       TEXT    NOT NULL,
     asked_name       TEXT    NOT NULL,
-    key              TEXT    NOT NULL UNIQUE,
-    number           BIGINT  NOT NULL UNIQUE,
+    key              TEXT    NOT NULL,
+    number           BIGINT  NOT NULL,
     state            TEXT    NOT NULL,
     reason           TEXT    NOT NULL,
     detail           TEXT    NOT NULL,
@@ -67,15 +74,17 @@ CREATE TABLE runs (
     run_at           BIGINT  NOT NULL,
     started_at       BIGINT  NOT NULL,
     finished_at      BIGINT  NOT NULL,
-    PRIMARY KEY (operation, run)
-);
+    PRIMARY KEY (op, run)
+) WITHOUT ROWID;
+CREATE UNIQUE INDEX runs_by_key ON runs (key, run);
+CREATE UNIQUE INDEX runs_by_number ON runs (number, run);
 
 CREATE INDEX runs_by_cluster ON runs (cluster, action, finished_at) WHERE state = 'succeeded';
 CREATE INDEX runs_by_target ON runs (cluster, action, instance, finished_at) WHERE state = 'succeeded';
 
 -- The pipelines of an operation as they were last seen; jobs is a summary for the card.
 CREATE TABLE pipelines (
-    operation     TEXT    NOT NULL REFERENCES operations (id),
+    op            BIGINT  NOT NULL REFERENCES operations (nr),
     project       TEXT    NOT NULL,
     pipeline_id   BIGINT  NOT NULL,
     run           BIGINT  NOT NULL,
@@ -95,14 +104,14 @@ CREATE TABLE pipelines (
     finished_at   BIGINT  NOT NULL,
     yaml_errors   TEXT    NOT NULL,
     jobs          TEXT    NOT NULL,
-    PRIMARY KEY (operation, project, pipeline_id)
-);
+    PRIMARY KEY (op, project, pipeline_id)
+) WITHOUT ROWID;
 
 CREATE INDEX pipelines_by_id ON pipelines (pipeline_id, project);
 
 -- What happened to each operation, written in the transaction of the change.
 CREATE TABLE events (
-    operation       TEXT   NOT NULL REFERENCES operations (id),
+    op              BIGINT NOT NULL REFERENCES operations (nr),
     seq             BIGINT NOT NULL,
     run             BIGINT NOT NULL,
     kind            TEXT   NOT NULL,
@@ -113,12 +122,12 @@ CREATE TABLE events (
     actor_workspace TEXT   NOT NULL,
     actor_user      TEXT   NOT NULL,
     at              BIGINT NOT NULL,
-    PRIMARY KEY (operation, seq)
-);
+    PRIMARY KEY (op, seq)
+) WITHOUT ROWID;
 
 -- The messages that chat owes, in the order in which they are owed.
 CREATE TABLE deliveries (
-    operation    TEXT    NOT NULL REFERENCES operations (id),
+    op           BIGINT  NOT NULL REFERENCES operations (nr),
     run          BIGINT  NOT NULL,
     kind         TEXT    NOT NULL,
     seq          BIGINT  NOT NULL,
@@ -135,17 +144,17 @@ CREATE TABLE deliveries (
     attempts     BIGINT  NOT NULL,
     snapshot     TEXT    NOT NULL,
     version      BIGINT  NOT NULL,
-    PRIMARY KEY (operation, run, kind)
-);
+    PRIMARY KEY (op, run, kind)
+) WITHOUT ROWID;
 
-CREATE INDEX deliveries_open ON deliveries (operation) WHERE NOT done;
+CREATE INDEX deliveries_open ON deliveries (op) WHERE NOT done;
 
 -- Keys of clicks and commands that must act once; kept for a day.
 CREATE TABLE seen (
     key       TEXT   PRIMARY KEY,
     operation TEXT   NOT NULL,
     at        BIGINT NOT NULL
-);
+) WITHOUT ROWID;
 
 CREATE INDEX seen_by_time ON seen (at);
 
@@ -154,7 +163,7 @@ CREATE TABLE secrets (
     name       TEXT   PRIMARY KEY,
     ciphertext TEXT   NOT NULL,
     at         BIGINT NOT NULL
-);
+) WITHOUT ROWID;
 
 -- Wake-ups: something is to be looked at. leased_until is 0 unless a worker has it; seq goes up
 -- with every wish, so that a worker sees whether another one came while it worked.
@@ -165,7 +174,7 @@ CREATE TABLE wakeups (
     seq          BIGINT NOT NULL,
     leased_until BIGINT NOT NULL,
     attempts     BIGINT NOT NULL,
-    PRIMARY KEY (kind, id)
-);
+    PRIMARY KEY (id, kind)
+) WITHOUT ROWID;
 
 CREATE INDEX wakeups_by_time ON wakeups (kind, (CASE WHEN leased_until > 0 THEN leased_until ELSE due_at END));

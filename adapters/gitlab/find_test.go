@@ -1,0 +1,203 @@
+package gitlab_test
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"ocim/adapters/gitlab"
+	"ocim/adapters/gitlab/gitlabtest"
+	"ocim/internal/secret"
+	"ocim/ops"
+)
+
+func withKey(k string) ops.PipelineSpec {
+	s := spec()
+	s.Payload = map[string]string{"ocim_key": k}
+	s.Key = k
+	return s
+}
+
+func TestFindLooksIntoEachPipelineOnce(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	for _, c := range "1234" {
+		w.create(withKey(strings.Repeat(string(c), 32)))
+	}
+	for range 3 {
+		if p, ok, err := w.Find(t.Context(), spec()); err != nil || ok {
+			t.Fatalf("Find before: got %v %v %v, want none", p.Ref, ok, err)
+		}
+	}
+	want := w.create(spec())
+	got, ok, err := w.Find(t.Context(), spec())
+	if err != nil || !ok || got.Ref != want.Ref {
+		t.Fatalf("Find: got %v %v %v, want %v", got.Ref, ok, err, want.Ref)
+	}
+	if n := len(w.server.Requests("variables")); n != 5 {
+		t.Errorf("reads of variables: got %d, want 5", n)
+	}
+}
+
+func TestFindReadsAllPages(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	want := w.create(spec())
+	for i := range 130 {
+		w.create(withKey(strings.Repeat(string("abcdef"[i%6]), 32)))
+	}
+	got, ok, err := w.Find(t.Context(), spec())
+	if err != nil || !ok || got.Ref != want.Ref {
+		t.Errorf("Find: got %v %v %v, want %v", got.Ref, ok, err, want.Ref)
+	}
+}
+
+func TestFindTakesTheFirstOfSeveral(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	first := w.create(spec())
+	w.create(spec())
+	got, ok, err := w.Find(t.Context(), spec())
+	if err != nil || !ok || got.Ref != first.Ref {
+		t.Errorf("Find: got %v %v %v, want %v", got.Ref, ok, err, first.Ref)
+	}
+	if !strings.Contains(w.log.String(), "more than one pipeline carries the same key") {
+		t.Errorf("log: got %q, want a warning", w.log)
+	}
+}
+
+func TestFindIgnoresWhatIsOlderOrElsewhere(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.create(spec())
+	later := spec()
+	later.CreatedAfter = start().Add(2 * time.Minute)
+	branch := spec()
+	branch.GitRef = "other"
+	api := spec()
+	api.Start = ops.StartPipeline
+	for name, s := range map[string]ops.PipelineSpec{"later": later, "another branch": branch, "another way to start": api} {
+		if p, ok, err := w.Find(t.Context(), s); err != nil || ok {
+			t.Errorf("%s: got %v %v %v, want none", name, p.Ref, ok, err)
+		}
+	}
+}
+
+// TestFindDoesNotTakeWhatItMayNotReadForNothing: a token that may not read variables must never lead
+// to a second pipeline.
+func TestFindDoesNotTakeWhatItMayNotReadForNothing(t *testing.T) {
+	t.Parallel()
+	const other = "glpat-of-a-stranger"
+	w := newWorld(t, func(c *gitlab.Config) {
+		p := c.Projects["cluster"]
+		p.Token = secret.New(other)
+		c.Projects["cluster"] = p
+	})
+	w.server.AddToken(42, gitlabtest.Token{Value: other, User: "sten", Role: gitlabtest.Developer})
+	w.create(spec())
+	_, ok, err := w.Find(t.Context(), spec())
+	if e := opsError(t, err); ok || e.Code != ops.CodeDenied || e.Reason != ops.ReasonOutcomeUnknown || e.Next == "" {
+		t.Errorf("got %v %v, want denied outcome_unknown with a remedy", ok, err)
+	}
+}
+
+func TestFindAsksAgainForWhatLags(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.create(spec())
+	lag := w.server.Inject(gitlabtest.Fault{Do: gitlabtest.Unseen(10 * time.Second)})
+	if _, ok, err := w.Find(t.Context(), spec()); ok || err != nil {
+		t.Errorf("Find while the list lags: got %v %v, want nothing", ok, err)
+	}
+	lag.Remove()
+	gone := w.server.Inject(gitlabtest.Fault{
+		Match: func(r *http.Request) bool { return strings.Contains(r.URL.Path, "/pipelines/") },
+		Do:    gitlabtest.Answer(404, gitlabtest.JSONHeader(), `{"message":"404 Not found"}`),
+	})
+	if _, ok, err := w.Find(t.Context(), spec()); ok || ops.CodeOf(err) != ops.CodeUnavailable {
+		t.Errorf("Find while only the list shows it: got %v %v, want unavailable", ok, err)
+	}
+	gone.Remove()
+	empty := w.server.Inject(gitlabtest.Fault{
+		Match: func(r *http.Request) bool { return strings.HasSuffix(r.URL.Path, "/variables") },
+		Do:    gitlabtest.Answer(200, gitlabtest.JSONHeader(), `[]`),
+	})
+	if _, ok, err := w.Find(t.Context(), spec()); ok || err != nil {
+		t.Errorf("Find while the variables lag: got %v %v, want nothing", ok, err)
+	}
+	empty.Remove()
+	if _, ok, err := w.Find(t.Context(), spec()); !ok || err != nil {
+		t.Errorf("Find at last: got %v %v, want it", ok, err)
+	}
+}
+
+func TestRecentReturnsWhatCarriesAReference(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	want := w.create(spec())
+	w.create(withKey(strings.Repeat("a", 32)))
+	found, err := w.Recent(t.Context(), "cluster", start().Add(-time.Hour))
+	if err != nil {
+		t.Fatalf("Recent: %v", err)
+	}
+	if len(found) != 1 || found[0].Reference != "sealed-reference" || found[0].Pipeline.Ref != want.Ref {
+		t.Errorf("got %+v, want %v with its reference", found, want.Ref)
+	}
+}
+
+func TestLatestIsTheNewestPipeline(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	if p, ok, err := w.Latest(t.Context(), "cluster"); err != nil || ok {
+		t.Errorf("before: got %v %v %v, want none", p.Ref, ok, err)
+	}
+	w.create(spec())
+	want := w.create(withKey(strings.Repeat("a", 32)))
+	if p, ok, err := w.Latest(t.Context(), "cluster"); err != nil || !ok || p.Ref != want.Ref {
+		t.Errorf("after: got %v %v %v, want %v", p.Ref, ok, err, want.Ref)
+	}
+}
+
+func TestProbeTellsGitLabsTime(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.clock.Advance(time.Hour)
+	at, err := w.Probe(t.Context(), "cluster")
+	if err != nil || !at.Equal(start().Add(time.Hour)) {
+		t.Errorf("got %v %v, want %v", at, err, start().Add(time.Hour))
+	}
+	w.server.RevokeToken(readToken)
+	if _, err := w.Probe(t.Context(), "cluster"); ops.CodeOf(err) != ops.CodeDenied {
+		t.Errorf("revoked token: got %v, want denied", err)
+	}
+}
+
+func TestInstancesAreTheFoldersOfTheRepository(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	var want []string
+	for i := range 230 {
+		name := "i" + strings.Repeat("x", i%7) + string(rune('a'+i%26)) + string(rune('a'+i/26))
+		text := "x"
+		w.server.SetFile(42, "instances/"+name+"/config.yml", &text)
+		want = append(want, name)
+	}
+	text := "x"
+	w.server.SetFile(42, "instances/README.md", &text)
+	want = append(want, "demo", "campus")
+	slices.Sort(want)
+	got, err := w.Instances(t.Context(), "cluster", "instances/")
+	if err != nil {
+		t.Fatalf("Instances: %v", err)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("instances (-want +got):\n%s", diff)
+	}
+	if got, err := w.Instances(t.Context(), "cluster", "nowhere"); ops.CodeOf(err) != ops.CodeNotFound || len(got) != 0 {
+		t.Errorf("missing folder: got %v %v, want not_found", got, err)
+	}
+}

@@ -1,0 +1,50 @@
+package mattermost
+
+import (
+	"fmt"
+	"strings"
+)
+
+// SetupSteps is what an administrator of a server does so that the bot can work there, as text for
+// a terminal. callbackURL is the bot's public address. Secrets are named, never shown.
+func SetupSteps(s Server, callbackURL string) string {
+	command := s.Command
+	if command == "" {
+		command = "ocim"
+	}
+	var b strings.Builder
+	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
+	line("Mattermost server %s (%s)", s.Name, s.URL)
+	line("")
+	line("1. Bot account. System Console > Integrations > Bot Accounts: enable bot accounts.")
+	line("   Then Integrations > Bot Accounts > Add: name it %s, role Member. Leave \"post:all\" and", command)
+	line("   \"post:channels\" off: the bot joins the channels that it works in.")
+	line("   Keep the access token in the secret that bot_token names; it is shown once.")
+	line("   With mmctl:  mmctl bot create %s --with-token", command)
+	line("2. Teams. Add the bot to %s, and to each private channel that it shall post in.", teamList(s.Teams))
+	line("   Public channels it joins by itself.  mmctl team users add <team> %s", command)
+	line("3. Rights. The bot registers /%s itself, once for each team, and renews its token.", command)
+	line("   It needs manage_slash_commands (manage_own_slash_commands since 11.2) in those teams:")
+	line("   make it a team admin, or with a permission scheme give that one permission to a role of its own.")
+	line("   Optional: create_post_ephemeral, so that late answers appear where the person asked.")
+	line("   Without it they come as direct messages. Nothing else is needed; never make it a system admin.")
+	line("4. Network. The server must reach %s/mattermost/ with POST.", strings.TrimRight(callbackURL, "/"))
+	line("   If that is an internal address, System Console > Developer > Allow untrusted internal")
+	line("   connections must list its host name exactly as written there, or its range as CIDR.")
+	line("   Otherwise every command fails with \"address forbidden\" in the server's log.")
+	line("5. Path secret. Make one with `openssl rand -hex 24` and keep it in the secret that path_secret")
+	line("   names. It is part of the callback address: keep it out of proxies' access logs.")
+	line("6. Address. %s should be the server's SiteURL, letter by letter: answers that take longer", s.URL)
+	line("   go to an address that the server builds from its SiteURL, and no other host is trusted.")
+	return b.String()
+}
+
+func teamList(teams []string) string {
+	if len(teams) == 0 {
+		return "each team"
+	}
+	if len(teams) == 1 {
+		return "the team " + teams[0]
+	}
+	return "the teams " + strings.Join(teams, ", ")
+}
