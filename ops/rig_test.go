@@ -55,7 +55,7 @@ func newRig(t *testing.T, actions ...ops.Action) *rig {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := r.store.Close(context.Background()); err != nil {
+		if err := r.store.Close(context.WithoutCancel(t.Context())); err != nil {
 			t.Error(err)
 		}
 	})
@@ -182,7 +182,7 @@ func (r *rig) state(id string, want ops.State, reason ops.Reason) ops.Operation 
 // to brings a new operation on demo into a state.
 func (r *rig) to(s ops.State) string {
 	r.t.Helper()
-	switch s {
+	switch s { //nolint:exhaustive // the others need nothing beforehand
 	case ops.Queued:
 		r.lab.Fail("probe", opstest.Fault{Err: away()}, opstest.Fault{Err: away()}, opstest.Fault{Err: away()}, opstest.Fault{Err: away()})
 	case ops.Starting:
