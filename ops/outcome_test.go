@@ -169,7 +169,10 @@ func TestSeenAfterEnd(t *testing.T) {
 		again bool
 	}{
 		{"nothing new", []Pipeline{root("failed")}, []Pipeline{root("failed")}, false},
-		{"newer, but still ended", []Pipeline{root("failed")}, []Pipeline{later(root("success"), time.Minute, 9)}, false},
+		{"touched, but nothing ran", []Pipeline{root("failed")}, []Pipeline{later(root("failed"), time.Minute, 0)}, false},
+		{"a retry that nobody saw running", []Pipeline{root("failed")}, []Pipeline{later(root("success"), time.Minute, 9)}, true},
+		{"a retry that failed again", []Pipeline{root("failed")}, []Pipeline{later(root("failed"), time.Minute, 9)}, true},
+		{"another end from a replica that lags", []Pipeline{root("failed")}, []Pipeline{later(root("success"), -time.Minute, 0)}, false},
 		{"retried", []Pipeline{root("failed")}, []Pipeline{later(root("running"), time.Minute, 9)}, true},
 		{"retried after a success", []Pipeline{root("success")}, []Pipeline{later(root("pending"), time.Minute, 9)}, true},
 		{"retried in the same second", []Pipeline{root("failed")}, []Pipeline{later(root("running"), 0, 9)}, true},
