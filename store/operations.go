@@ -115,14 +115,19 @@ func filterQuery(f ops.Filter) (string, []any) {
 		}
 		where = append(where, cond)
 	}
-	if f.Unfinished {
-		and("o.unfinished")
-	}
 	if f.Target.Cluster != "" {
 		and("o.cluster = ?", f.Target.Cluster)
 	}
-	if f.Target.Instance != "" {
-		and("o.instance = ?", f.Target.Instance)
+	// Spelled such that the small indexes on each half of the operations serve: left to choose,
+	// SQLite would rather read all operations in the order in which they are wanted.
+	switch instance := f.Target.Instance; {
+	case instance != "" && f.Unfinished:
+		and("o.nr IN (SELECT nr FROM operations WHERE instance = ? AND unfinished)", instance)
+	case instance != "":
+		and(`o.nr IN (SELECT nr FROM operations WHERE instance = ? AND NOT unfinished
+			UNION ALL SELECT nr FROM operations WHERE instance = ? AND unfinished)`, instance, instance)
+	case f.Unfinished:
+		and("o.nr IN (SELECT nr FROM operations WHERE unfinished)")
 	}
 	if f.RequestKey != "" {
 		and("o.request_key = ?", f.RequestKey)

@@ -35,8 +35,10 @@ CREATE TABLE operations (
 );
 
 -- One unfinished operation for each target, whatever the code above believes.
-CREATE UNIQUE INDEX operations_unfinished ON operations (cluster, instance) WHERE unfinished;
-CREATE INDEX operations_by_target ON operations (instance, cluster, nr);
+CREATE UNIQUE INDEX operations_unfinished ON operations (instance, cluster) WHERE unfinished;
+
+-- Those that have ended, by target. The unfinished ones are few, and have the index above.
+CREATE INDEX operations_ended ON operations (instance, cluster) WHERE NOT unfinished;
 
 -- How each run went. Earlier runs stay, so that their keys and numbers are never used again and
 -- a late webhook still finds its operation. The target is repeated for the index of durations.
