@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"ocim/internal/clock"
 	"ocim/ops"
 	"ocim/store"
 	"ocim/store/storetest"
@@ -201,17 +202,17 @@ func BenchmarkStart(b *testing.B) {
 			storetest.Close(b, s)
 			var opened, swept time.Duration
 			for i := range b.N {
-				from := time.Now()
+				from := clock.System{}.Now()
 				s := storetest.OpenIn(b, dir, nil)
 				if err := request(b.Context(), s, int64(n+i)); err != nil {
 					b.Fatal(err)
 				}
-				opened += time.Since(from)
-				from = time.Now()
+				opened += clock.System{}.Now().Sub(from)
+				from = clock.System{}.Now()
 				if got, err := s.Sweep(b.Context()); err != nil || i == 0 && got != n {
 					b.Fatalf("sweep: got %d, %v, want %d", got, err, n)
 				}
-				swept += time.Since(from)
+				swept += clock.System{}.Now().Sub(from)
 				storetest.Close(b, s)
 				if i == 0 {
 					b.ReportMetric(float64(swept.Milliseconds()), "sweep-ms")

@@ -1,4 +1,4 @@
 package store
 
 // OpenWith is Open with other migrations, for tests of migrating.
-var OpenWith = open //nolint:gochecknoglobals // an alias for tests
+var OpenWith = open

@@ -51,7 +51,7 @@ func record(path string, early bool) error {
 	say := func(id string) {
 		out.Lock()
 		defer out.Unlock()
-		fmt.Println(id)
+		fmt.Fprintln(os.Stdout, id)
 	}
 	errs := make(chan error)
 	for range 8 {
@@ -78,7 +78,7 @@ func record(path string, early bool) error {
 // spawn starts a child.
 func spawn(t *testing.T, mode, path string) (*exec.Cmd, *bufio.Scanner) {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^$") //nolint:gosec // this very binary
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^$")
 	cmd.Env = append(os.Environ(), child+"="+mode, childFile+"="+path)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()

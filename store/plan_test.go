@@ -24,8 +24,14 @@ func TestQueriesUseIndexes(t *testing.T) {
 	}
 	target := ops.Target{Cluster: "a", Instance: "b"}
 	for _, f := range []ops.Filter{
-		{Unfinished: true}, {Target: target}, {Unfinished: true, Target: target}, {Target: ops.Target{Instance: "b"}},
-		{Key: "x"}, {Number: 3}, {Pipeline: ops.PipelineRef{ID: 2}}, {RequestKey: "x"},
+		{Unfinished: true},
+		{Target: target},
+		{Unfinished: true, Target: target},
+		{Target: ops.Target{Instance: "b"}},
+		{Key: "x"},
+		{Number: 3},
+		{Pipeline: ops.PipelineRef{ID: 2}},
+		{RequestKey: "x"},
 	} {
 		q, args := filterQuery(f)
 		queries[q] = len(args)

@@ -37,7 +37,7 @@ func TestWakeupsAgainstModel(t *testing.T) {
 	for seed := range uint64(20) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			t.Parallel()
-			playWakeups(t, rand.New(rand.NewPCG(seed, 0)), 400) //nolint:gosec // repeatable on purpose
+			playWakeups(t, rand.New(rand.NewPCG(seed, 0)), 400)
 		})
 	}
 }

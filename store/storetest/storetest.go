@@ -84,7 +84,7 @@ func Rows(tb testing.TB, dir, query string, args ...any) [][]string {
 }
 
 // Start is the instant at which the operations of Op begin.
-var Start = time.Date(2026, 11, 21, 9, 0, 0, 0, time.UTC) //nolint:gochecknoglobals // a constant that Go cannot spell
+var Start = time.Date(2026, 11, 21, 9, 0, 0, 0, time.UTC)
 
 // Op is the n-th of any number of new operations with nothing in common but actor and cluster.
 func Op(n int) ops.Operation {
