@@ -45,8 +45,7 @@ func (c *Call) named(ctx context.Context, param string) (ops.Operation, error) {
 	if ierr == nil {
 		return last, nil
 	}
-	var e *ops.Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*ops.Error](err); ok {
 		e.Suggest = c.nearIDs(ctx, word)
 	}
 	return op, err

@@ -40,10 +40,10 @@ func New(store ops.Store, platforms map[string]chat.Platform, t *chat.Templates,
 // than a request can linger at either platform.
 const repostAfter = 15 * time.Second
 
-// errLater ends a delivery that has to wait.
-type errLater struct{ at time.Time }
+// laterError ends a delivery that has to wait.
+type laterError struct{ at time.Time }
 
-func (errLater) Error() string { return "later" }
+func (laterError) Error() string { return "later" }
 
 // Deliver sends what is owed for one operation, in order: the card first, then its replies. It
 // returns when it wants to be called again; zero means that only a change wakes it.
@@ -63,8 +63,7 @@ func (n *Notifier) Deliver(ctx context.Context, id string) (again time.Time, err
 		case !d.Done:
 			err = n.reply(ctx, op, card, d)
 		}
-		var later errLater
-		if errors.As(err, &later) {
+		if later, ok := errors.AsType[laterError](err); ok {
 			return later.at, nil
 		}
 		if errors.Is(err, ops.ErrStale) {
@@ -125,7 +124,7 @@ func (n *Notifier) card(ctx context.Context, op ops.Operation, d ops.Delivery) (
 		}
 	}
 	if ok, at := n.budget.Edit(d.To, d.Ref, op.State.Final(), now); !ok {
-		return d, errLater{at}
+		return d, laterError{at}
 	}
 	p, err := n.platform(d.To)
 	if err != nil {
@@ -149,7 +148,7 @@ func (n *Notifier) settled(ctx context.Context, op ops.Operation, d ops.Delivery
 
 func (n *Notifier) editFailed(ctx context.Context, d ops.Delivery, cause error) (ops.Delivery, error) {
 	n.log.Warn("edit card", "op", d.Operation, "err", cause)
-	switch ops.CodeOf(cause) {
+	switch ops.CodeOf(cause) { //nolint:exhaustive // the others are tried again
 	case ops.CodeNotFound:
 		// Somebody deleted it, or it may not be edited any more: a new card takes its place.
 		d.Ref, d.Hash, d.PostingAt = "", "", time.Time{}
@@ -161,7 +160,7 @@ func (n *Notifier) editFailed(ctx context.Context, d ops.Delivery, cause error) 
 		if err != nil || d.Done {
 			return d, err
 		}
-		return d, errLater{n.clock.Now()}
+		return d, laterError{n.clock.Now()}
 	case ops.CodeInvalid:
 		n.log.Error("chat refuses the card's content", "op", d.Operation, "err", cause)
 		return d, nil
@@ -171,13 +170,13 @@ func (n *Notifier) editFailed(ctx context.Context, d ops.Delivery, cause error) 
 	if err != nil {
 		return d, err
 	}
-	return d, errLater{n.backoff(cause, d.Attempts)}
+	return d, laterError{n.backoff(cause, d.Attempts)}
 }
 
 // reply posts one message in the card's thread, once.
 func (n *Notifier) reply(ctx context.Context, op ops.Operation, card, d ops.Delivery) error {
 	if card.Ref == "" && !card.Done {
-		return errLater{n.clock.Now().Add(2 * time.Second)}
+		return laterError{n.clock.Now().Add(2 * time.Second)}
 	}
 	then := op
 	if d.Snapshot != nil {
@@ -228,7 +227,7 @@ func (n *Notifier) post(ctx context.Context, op ops.Operation, d ops.Delivery, m
 	}
 	now := n.clock.Now()
 	if ok, at := n.budget.Post(d.To, now); !ok {
-		return d, errLater{at}
+		return d, laterError{at}
 	}
 	d.PostingAt = now
 	if d, err = n.put(ctx, d, ""); err != nil {
@@ -254,16 +253,16 @@ func (n *Notifier) find(ctx context.Context, p chat.Platform, d ops.Delivery) (_
 		return d, false, nil // one duplicate for a lost answer is the price of not being allowed to look
 	case err != nil:
 		n.log.Warn("look for a message", "op", d.Operation, "err", err)
-		return d, true, errLater{n.backoff(err, d.Attempts+1)}
+		return d, true, laterError{n.backoff(err, d.Attempts+1)}
 	case found:
 		d.Ref, d.Hash, d.PostingAt, d.Attempts = ref, "", time.Time{}, 0
 		d, err = n.put(ctx, d, d.Operation)
 		if err == nil && d.Kind == ops.DeliverCard {
-			err = errLater{n.clock.Now()} // bring it up to date
+			err = laterError{n.clock.Now()} // bring it up to date
 		}
 		return d, true, err
 	case n.clock.Now().Before(d.PostingAt.Add(repostAfter)):
-		return d, true, errLater{n.clock.Now().Add(2 * time.Second)}
+		return d, true, laterError{n.clock.Now().Add(2 * time.Second)}
 	}
 	return d, false, nil
 }
@@ -285,7 +284,7 @@ func (n *Notifier) postFailed(ctx context.Context, p chat.Platform, op ops.Opera
 	if err != nil {
 		return d, err
 	}
-	return d, errLater{n.backoff(cause, d.Attempts)}
+	return d, laterError{n.backoff(cause, d.Attempts)}
 }
 
 // elsewhere sends what the channel does not take to the person who asked, so that an operation
@@ -301,7 +300,7 @@ func (n *Notifier) elsewhere(ctx context.Context, p chat.Platform, op ops.Operat
 	if d, err = n.put(ctx, d, ""); err != nil {
 		return d, err
 	}
-	return d, errLater{n.clock.Now()}
+	return d, laterError{n.clock.Now()}
 }
 
 func (n *Notifier) backoff(cause error, attempts int) time.Time {

@@ -121,8 +121,7 @@ func CodeOf(err error) Code {
 
 // ReasonOf is the stable word of err, internal_error if it has none.
 func ReasonOf(err error) Reason {
-	var e *Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*Error](err); ok {
 		return e.Reason
 	}
 	return ReasonInternal

@@ -2,6 +2,7 @@ package ops
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -196,6 +197,9 @@ func (f *Fleet) list(ctx context.Context, c Cluster, fresh bool) ([]string, erro
 		}
 	}
 	names, err := f.repos.Instances(ctx, c.Project, c.Folder)
+	if errors.Is(ctx.Err(), context.Canceled) { // whoever asked has gone; that says nothing of GitLab
+		return have.names, err
+	}
 	if err != nil {
 		have.err, have.failedAt = err, f.clock.Now()
 		f.mu.Lock()

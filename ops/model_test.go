@@ -83,7 +83,7 @@ func (m model) fits(in Input) bool {
 }
 
 func (m model) final() bool {
-	switch m.state {
+	switch m.state { //nolint:exhaustive // the model has no others
 	case Succeeded, Failed, Canceled, Refused, Expired:
 		return true
 	}
@@ -100,7 +100,7 @@ func (m model) saw(words []string, stale bool) model {
 	switch {
 	case m.final():
 		for i := range min(len(before), len(m.words)) {
-			if final := meaning(before[i]); final != "active" && final != "waits" && meaning(m.words[i]) == "active" {
+			if final := meaning(before[i]); final != "active" && final != "waits" && meaning(m.words[i]) != "waits" && m.words[i] != before[i] {
 				return model{state: Running, run: m.run + 1, words: m.words}
 			}
 		}

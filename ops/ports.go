@@ -90,8 +90,8 @@ type Pipelines interface {
 	Cancel(ctx context.Context, r PipelineRef) error
 	// Jobs lists the jobs of one pipeline, for logs and status.
 	Jobs(ctx context.Context, r PipelineRef) ([]Job, error)
-	// Tail returns the last lines of a job's trace, at most max bytes, without terminal codes.
-	Tail(ctx context.Context, project string, job int64, max int) (string, error)
+	// Tail returns the last lines of a job's trace, at most limit bytes, without terminal codes.
+	Tail(ctx context.Context, project string, job int64, limit int) (string, error)
 }
 
 // Repos reads instances from the repositories of clusters; adapters/gitlab implements it.

@@ -50,6 +50,7 @@ type walk struct {
 }
 
 func newWalk(t *testing.T, seed uint64) *walk {
+	t.Helper()
 	w := &walk{t: t, rand: rand.New(rand.NewPCG(seed, 1)), now: time.Date(2026, 3, 1, 9, 0, 0, 0, time.UTC), tried: map[State]map[string]int{}}
 	w.restart()
 	return w

@@ -166,7 +166,8 @@ func Inline(s string) Text {
 
 // styled reads one styled span at the start of s and returns how many bytes it takes.
 func styled(s string) (span Span, n int, ok bool) {
-	style, pair := Plain, byte(0)
+	var style Style
+	var pair byte
 	switch s[0] {
 	case '*':
 		style, pair = Bold, '*'

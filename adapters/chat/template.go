@@ -53,7 +53,7 @@ func LoadTemplates(base fs.FS, overrides string) (*Templates, error) {
 				problems = append(problems, fmt.Errorf("template %s: there is no message of that name", path))
 				continue
 			}
-			text, err := os.ReadFile(path) //nolint:gosec // the operator's own folder
+			text, err := os.ReadFile(path)
 			add(n, text, err)
 		}
 	}
@@ -105,7 +105,7 @@ func wrap(mark string, v any) string {
 }
 
 func fence(v any) string {
-	s := ""
+	var s string
 	switch v := v.(type) {
 	case Foreign:
 		s = string(v)

@@ -307,5 +307,10 @@ func (a *Adapter) Latest(ctx context.Context, name string) (ops.Pipeline, bool, 
 	if err != nil || len(page) == 0 {
 		return ops.Pipeline{}, false, err
 	}
-	return page[0].pipeline(p.name, ""), true, nil
+	// The list has no times of start and end.
+	whole, err := a.pipeline(ctx, p, page[0].ID)
+	if err != nil {
+		return ops.Pipeline{}, false, err
+	}
+	return whole.pipeline(p.name, ""), true, nil
 }

@@ -135,7 +135,7 @@ func (a *Adapter) actionAnswer(ctx context.Context, s *server, in chat.Incoming,
 	if s.ephemeral(ctx, a.signer, in, m) == nil {
 		return actionReply("")
 	}
-	if err := a.private(ctx, s, in, m, true); err != nil {
+	if err := a.direct(ctx, in.Actor, m); err != nil {
 		s.log.Warn("answer with buttons not delivered", "err", err)
 		return actionReply(text)
 	}

@@ -214,7 +214,11 @@ func TestMalformedClicksAreRefused(t *testing.T) {
 	p := r.posted(t, "k1")
 	good := r.clickBody("alice", r.channel().Channel, p.ID, "t", p.Actions()[0].Integration.Context)
 	for _, tt := range []struct{ name, body string }{
-		{"empty", ""}, {"null", "null"}, {"array", "[]"}, {"cut", good[:len(good)/2]}, {"two", good + good},
+		{"empty", ""},
+		{"null", "null"},
+		{"array", "[]"},
+		{"cut", good[:len(good)/2]},
+		{"two", good + good},
 		{"no user", strings.Replace(good, r.Accounts["alice"].ID, "", 1)},
 		{"path as post", strings.Replace(good, p.ID, "../../users/me", 1)},
 		{"deep", strings.Repeat("[", 100_000)},

@@ -1,8 +1,10 @@
 package mattermost
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -15,6 +17,7 @@ import (
 
 	"ocim/adapters/chat"
 	"ocim/internal/clock"
+	"ocim/internal/secret"
 	"ocim/ops"
 )
 
@@ -124,9 +127,7 @@ func TestRecordedErrorsAreUnderstood(t *testing.T) {
 			status, text = f.Status, f.Body
 		}
 		srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-			for k, v := range f.Header {
-				w.Header()[k] = v
-			}
+			maps.Copy(w.Header(), f.Header)
 			w.WriteHeader(status)
 			_, _ = w.Write([]byte(text))
 		}))
@@ -242,3 +243,40 @@ func FuzzEscape(f *testing.F) {
 		}
 	})
 }
+
+func TestCommandWaitsWhileItsTokenChanges(t *testing.T) {
+	t.Parallel()
+	ours := &team{id: "b7dqi7xhbtb58nk5o79rzc8m3e", token: secret.New("old")}
+	s := &server{
+		clock: clock.NewFake(time.Date(2026, 11, 21, 10, 0, 0, 0, time.UTC)), registered: true,
+		teams: map[string]*team{},
+	}
+	s.teams[ours.id] = ours
+	a := &Adapter{tokens: acceptAll{}}
+	done := s.changing(ours)
+	answer := make(chan bool, 1)
+	go func() { answer <- s.accepts(t.Context(), a.tokens, ours.id, "new") }()
+	if !s.accepts(t.Context(), a.tokens, ours.id, "old") {
+		t.Error("the old token was refused during the change")
+	}
+	impatient, cancel := context.WithCancel(t.Context())
+	cancel()
+	if s.accepts(impatient, a.tokens, ours.id, "new") {
+		t.Error("the new token was accepted before it was stored")
+	}
+	if err := a.keep(t.Context(), s, ours, secret.New("new"), ""); err != nil {
+		t.Fatal(err)
+	}
+	done()
+	if !<-answer {
+		t.Error("the command that came during the change was refused")
+	}
+}
+
+// acceptAll stores nothing and says yes.
+type acceptAll struct{}
+
+func (acceptAll) Get(context.Context, string) (secret.Secret, bool, error) {
+	return secret.Secret{}, false, nil
+}
+func (acceptAll) Put(context.Context, string, secret.Secret) error { return nil }

@@ -265,7 +265,7 @@ func (a *Adapter) submitAnswer(r *http.Request, s *server, in chat.Incoming, ans
 	if ans.Message.Tone == chat.ToneBad {
 		return dialogError(plainMessage(*ans.Message))
 	}
-	if err := a.private(r.Context(), s, in, *ans.Message, false); err != nil && !errors.Is(err, errNoEphemeral) {
+	if err := a.private(r.Context(), s, in, *ans.Message, false); err != nil {
 		s.log.Info("answer to a dialog not shown", "err", err)
 	}
 	return reply{body: struct{}{}}

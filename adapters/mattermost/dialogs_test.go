@@ -149,11 +149,15 @@ func TestT12_FieldValuesAreCheckedOneByOne(t *testing.T) {
 		want  string // empty: refused at the field
 		ok    bool
 	}{
-		{"text", "why not", "why not", true}, {"null", nil, "", true}, {"bool", true, "true", true},
+		{"text", "why not", "why not", true},
+		{"null", nil, "", true},
+		{"bool", true, "true", true},
 		{"number", 12, "12", true},
 		{"at the limit", strings.Repeat("ü", 20), strings.Repeat("ü", 20), true},
-		{"over the limit", strings.Repeat("x", 21), "", false}, {"endless", strings.Repeat("x", 200_000), "", false},
-		{"list", []string{"a"}, "", false}, {"object", map[string]any{"a": 1}, "", false},
+		{"over the limit", strings.Repeat("x", 21), "", false},
+		{"endless", strings.Repeat("x", 200_000), "", false},
+		{"list", []string{"a"}, "", false},
+		{"object", map[string]any{"a": 1}, "", false},
 	} {
 		got, err := r.SubmitDialogRaw(t.Context(), "alice", mattermosttest.Submission{
 			URL: d.URL, State: d.Dialog.State, ChannelID: r.channel().Channel, TeamID: r.TeamID, Submission: map[string]any{"why": tt.value},

@@ -39,8 +39,7 @@ func (a *Adapter) route(contentType string, serve func(*http.Request, *server, [
 		}
 		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, a.maxBody))
 		if err != nil {
-			var long *http.MaxBytesError
-			if errors.As(err, &long) {
+			if long, ok := errors.AsType[*http.MaxBytesError](err); ok {
 				s.log.Warn("request refused", "why", "it is too long", "limit", long.Limit)
 				http.Error(w, "request too long", http.StatusRequestEntityTooLarge)
 				return

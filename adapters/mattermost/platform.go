@@ -130,7 +130,7 @@ func (a *Adapter) Update(ctx context.Context, to ops.Conversation, ref string, m
 	})
 	crash.Point("chat.update.after")
 	if ops.CodeOf(err) == ops.CodeDenied && ops.ReasonOf(err) != ops.ReasonConfigError {
-		if _, gone := s.getPost(ctx, ref); ops.CodeOf(gone) == ops.CodeNotFound && gone != nil {
+		if _, gone := s.getPost(ctx, ref); gone != nil && ops.CodeOf(gone) == ops.CodeNotFound {
 			return gone
 		}
 	}
@@ -253,10 +253,10 @@ func (a *Adapter) Member(ctx context.Context, actor ops.Actor, c ops.Conversatio
 		}
 		return resp, err
 	})
-	if ops.CodeOf(err) == ops.CodeNotFound && err != nil {
-		return m, nil
+	if err != nil && ops.CodeOf(err) != ops.CodeNotFound {
+		return m, err
 	}
-	return m, err
+	return m, nil
 }
 
 // Permalink implements [chat.Platform].

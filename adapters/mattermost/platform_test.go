@@ -363,8 +363,7 @@ func TestT20_SecretsLeaveByNoErrorPath(t *testing.T) {
 	note := func(err error) {
 		if err != nil {
 			told.WriteString(err.Error() + "\n")
-			var e *ops.Error
-			if errors.As(err, &e) {
+			if e, ok := errors.AsType[*ops.Error](err); ok {
 				told.WriteString(e.Msg + e.Next + fmt.Sprintf("%+v %v\n", *e, e.Err))
 			}
 		}

@@ -39,16 +39,12 @@ type oldToken struct {
 }
 
 // Run registers now, every five minutes, and soon after a server refused our token or sent a
-// command with a token that we do not know. It returns when ctx ends. Failures are logged and
+// command with a token that we do not know. It returns nil when ctx ends. Failures are logged and
 // tried again.
 func (a *Adapter) Run(ctx context.Context) error {
-	for {
-		if err := a.Register(ctx); err != nil && ctx.Err() == nil {
-			a.log.Error("registration at Mattermost failed", "err", err)
-		}
-		if clock.Sleep(ctx, a.clock, registerGap) != nil {
-			return nil
-		}
+	for ctx.Err() == nil {
+		a.tryRegister(ctx)
+		_ = clock.Sleep(ctx, a.clock, registerGap) // fails only when ctx ends, which ends the loop
 		fires, stop := a.clock.After(registerEvery - registerGap)
 		select {
 		case <-fires:
@@ -56,9 +52,13 @@ func (a *Adapter) Run(ctx context.Context) error {
 		case <-ctx.Done():
 		}
 		stop()
-		if ctx.Err() != nil {
-			return nil
-		}
+	}
+	return nil
+}
+
+func (a *Adapter) tryRegister(ctx context.Context) {
+	if err := a.Register(ctx); err != nil && ctx.Err() == nil {
+		a.log.Error("registration at Mattermost failed", "err", err)
 	}
 }
 

@@ -86,8 +86,12 @@ func goldens() map[string]chat.Message {
 			{Kind: chat.Heading, Text: text("# @channel **bold** [x](http://evil.example)")},
 			{Kind: chat.Paragraph, Text: chat.Text{
 				{Text: "1. <http://evil.example|x> ~town-square #tag :smile: www.evil.example evil.example/x "},
-				{Style: chat.Bold, Text: "a**b"}, {Style: chat.Mono, Text: "`x``"}, {Style: chat.Link, Text: "]( http://evil", URL: "javascript:alert(1)"},
-				{Style: chat.Mention, Text: "@all", User: "nobody"}, {Text: "!"}, {Style: chat.Link, Text: "a](b", URL: ourURL + "?a=(b)&c=<d>"},
+				{Style: chat.Bold, Text: "a**b"},
+				{Style: chat.Mono, Text: "`x``"},
+				{Style: chat.Link, Text: "]( http://evil", URL: "javascript:alert(1)"},
+				{Style: chat.Mention, Text: "@all", User: "nobody"},
+				{Text: "!"},
+				{Style: chat.Link, Text: "a](b", URL: ourURL + "?a=(b)&c=<d>"},
 			}},
 		}},
 	}
@@ -159,9 +163,17 @@ func hostileMessage(next func() string) chat.Message {
 		Blocks: []chat.Block{
 			{Kind: chat.Heading, Text: text(next())},
 			{Kind: chat.Paragraph, Text: chat.Text{
-				{Text: next()}, {Style: chat.Bold, Text: next()}, {Text: next()}, {Style: chat.Italic, Text: next()}, {Style: chat.Mono, Text: next()},
-				{Text: next()}, {Style: chat.Link, Text: next(), URL: ourURL}, {Text: next()},
-				{Style: chat.Mention, Text: next(), User: aliceID}, {Text: next()}, {Style: chat.Link, Text: next(), URL: address()},
+				{Text: next()},
+				{Style: chat.Bold, Text: next()},
+				{Text: next()},
+				{Style: chat.Italic, Text: next()},
+				{Style: chat.Mono, Text: next()},
+				{Text: next()},
+				{Style: chat.Link, Text: next(), URL: ourURL},
+				{Text: next()},
+				{Style: chat.Mention, Text: next(), User: aliceID},
+				{Text: next()},
+				{Style: chat.Link, Text: next(), URL: address()},
 				{Style: chat.Mention, Text: next(), User: next()},
 			}},
 			{Kind: chat.Paragraph, Text: text(next())},
@@ -327,7 +339,9 @@ func TestCommandAnswersHoldNoBareAngleInAttachments(t *testing.T) {
 	t.Parallel()
 	// Mattermost rewrites <url|text> in attachments of answers whatever they ask for.
 	m := chat.Message{Summary: "x", Tone: chat.ToneBad, Blocks: []chat.Block{
-		{Kind: chat.Code, Code: "<http://evil.example"}, {Kind: chat.Paragraph, Text: text("|")}, {Kind: chat.Code, Code: "@all>"},
+		{Kind: chat.Code, Code: "<http://evil.example"},
+		{Kind: chat.Paragraph, Text: text("|")},
+		{Kind: chat.Code, Code: "@all>"},
 		{Kind: chat.Fields, Fields: []chat.Entry{{Label: "a", Text: chat.Text{{Style: chat.Mono, Text: "<http://evil.example|x>"}}}}},
 	}}
 	got := commandResponse(renderMessage(m, nil, testIntegration))

@@ -74,13 +74,21 @@ func (r *replier) Later(ctx context.Context, m chat.Message) error {
 	return r.a.private(ctx, r.s, r.in, m, r.in.Kind != chat.Submit || bad)
 }
 
-// private shows a message to one person, after the request is answered.
+// private shows a message to one person, beside the answer to a request. Where that takes a direct
+// message and direct is false, the message is dropped.
 func (a *Adapter) private(ctx context.Context, s *server, in chat.Incoming, m chat.Message, direct bool) error {
 	err := s.ephemeral(ctx, a.signer, in, m)
 	if err == nil || !direct {
+		if errors.Is(err, errNoEphemeral) {
+			return nil
+		}
 		return err
 	}
-	to, err := a.Direct(ctx, in.Actor)
+	return a.direct(ctx, in.Actor, m)
+}
+
+func (a *Adapter) direct(ctx context.Context, actor ops.Actor, m chat.Message) error {
+	to, err := a.Direct(ctx, actor)
 	if err != nil {
 		return err
 	}
@@ -105,14 +113,13 @@ func (s *server) ephemeral(ctx context.Context, signer *ops.Signer, in chat.Inco
 	})
 	if ops.CodeOf(err) == ops.CodeDenied && ops.ReasonOf(err) != ops.ReasonConfigError {
 		s.noEphemeral.Store(true)
+		return errNoEphemeral
 	}
 	return err
 }
 
 // errNoEphemeral: the server has refused this already.
-var errNoEphemeral = &ops.Error{
-	Code: ops.CodeDenied, Reason: ops.ReasonNotAllowed, Msg: "The bot may not show private posts on this server.",
-}
+var errNoEphemeral = errors.New("the bot may not show private posts on this server")
 
 // respond posts to a response_url. It is a secret of its own, so the bot's token stays here, and no
 // error names it.

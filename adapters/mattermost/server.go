@@ -66,11 +66,7 @@ type cachedName struct {
 
 func newServer(a *Adapter, c Server, base *url.URL, transport http.RoundTripper) *server {
 	if transport == nil {
-		if t, ok := http.DefaultTransport.(*http.Transport); ok {
-			transport = t.Clone()
-		} else {
-			transport = http.DefaultTransport
-		}
+		transport = newTransport()
 	}
 	hc := &http.Client{
 		Transport:     capped{transport},
@@ -92,6 +88,18 @@ func newServer(a *Adapter, c Server, base *url.URL, transport http.RoundTripper)
 		}
 	}
 	return s
+}
+
+func newTransport() *http.Transport {
+	return &http.Transport{
+		Proxy:                  http.ProxyFromEnvironment,
+		DialContext:            (&net.Dialer{Timeout: 5 * time.Second}).DialContext,
+		TLSHandshakeTimeout:    5 * time.Second,
+		MaxIdleConnsPerHost:    8,
+		IdleConnTimeout:        90 * time.Second,
+		MaxResponseHeaderBytes: 64 << 10,
+		ForceAttemptHTTP2:      true,
+	}
 }
 
 // callback is the address of one of our routes for this server. It holds the path secret.
@@ -228,8 +236,7 @@ func (e *apiError) Error() string {
 
 // apiErrorID is the server's name of the error in err's chain, empty if there is none.
 func apiErrorID(err error) string {
-	var e *apiError
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*apiError](err); ok {
 		return e.id
 	}
 	return ""
@@ -251,8 +258,7 @@ func neverSent(err error) bool {
 }
 
 func withoutURL(err error) error {
-	var u *url.Error
-	if errors.As(err, &u) {
+	if u, ok := errors.AsType[*url.Error](err); ok {
 		return u.Err
 	}
 	return err

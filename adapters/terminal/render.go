@@ -51,11 +51,11 @@ func (t *Terminal) layout(p *Post, width int) []string {
 		case chat.Heading:
 			add(t.style(bold, t.plain(b.Text)))
 		case chat.Paragraph:
-			for _, l := range strings.Split(t.inline(b.Text), "\n") {
+			for l := range strings.SplitSeq(t.inline(b.Text), "\n") {
 				add(l)
 			}
 		case chat.Context:
-			for _, l := range strings.Split(t.plain(b.Text), "\n") {
+			for l := range strings.SplitSeq(t.plain(b.Text), "\n") {
 				add(t.style(dim, l))
 			}
 		case chat.Fields:
@@ -63,7 +63,7 @@ func (t *Terminal) layout(p *Post, width int) []string {
 				add(t.style(dim, fmt.Sprintf("%-10s", chat.Clean(e.Label))) + " " + t.inline(e.Text))
 			}
 		case chat.Code:
-			for _, l := range strings.Split(chat.CleanLines(b.Code), "\n") {
+			for l := range strings.SplitSeq(chat.CleanLines(b.Code), "\n") {
 				add(t.style(dim, "│ ") + l)
 			}
 		case chat.Divider:

@@ -53,7 +53,6 @@ type Terminal struct {
 	changed chan struct{}
 	count   int
 	epoch   string
-	lines   int
 }
 
 // Post is one message that stands in the terminal.

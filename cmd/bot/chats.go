@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 
 	"github.com/spf13/cobra"
 
@@ -22,9 +23,7 @@ import (
 
 // platforms builds the chat platforms and puts their routes on the public listener.
 func (a *App) platforms(signer *ops.Signer) error {
-	for name, p := range a.opt.chats {
-		a.chats[name] = p
-	}
+	maps.Copy(a.chats, a.opt.chats)
 	if t := a.opt.terminal; t != nil {
 		t.Bind(a.commands)
 		a.chats[terminal.Name] = t

@@ -58,8 +58,8 @@ func (d *demo) story(ctx context.Context) error {
 	return nil
 }
 
-func (d *demo) tell(format string, args ...any) {
-	_, _ = fmt.Fprintf(d.out, "── "+format+" ──\n\n", args...)
+func (d *demo) tell(chapter string) {
+	_, _ = fmt.Fprintf(d.out, "── %s ──\n\n", chapter)
 }
 
 // typed types a line and waits for a message that holds every one of the words.
@@ -90,15 +90,16 @@ func holds(p terminal.Post, words []string) bool {
 	if p.Author != "" {
 		return false
 	}
-	text := p.Message.Summary
+	var text strings.Builder
+	text.WriteString(p.Message.Summary)
 	for _, b := range p.Message.Blocks {
-		text += "\n" + b.Text.String() + "\n" + b.Code
+		text.WriteString("\n" + b.Text.String() + "\n" + b.Code)
 		for _, f := range b.Fields {
-			text += "\n" + f.Label + " " + f.Text.String()
+			text.WriteString("\n" + f.Label + " " + f.Text.String())
 		}
 	}
 	for _, w := range words {
-		if !strings.Contains(text, w) {
+		if !strings.Contains(text.String(), w) {
 			return false
 		}
 	}

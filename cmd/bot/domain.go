@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -15,12 +16,8 @@ func projects(cfg *config.Config) ([]ops.Project, error) {
 	var out []ops.Project
 	for _, p := range cfg.Projects {
 		table := map[string]config.Operation{}
-		for verb, op := range cfg.Operations {
-			table[verb] = op
-		}
-		for verb, op := range p.Operations {
-			table[verb] = op
-		}
+		maps.Copy(table, cfg.Operations)
+		maps.Copy(table, p.Operations)
 		actions := map[string]ops.Action{}
 		for verb, op := range table {
 			a, err := action(verb, op)

@@ -20,8 +20,8 @@ import (
 	"ocim/internal/redact"
 )
 
-// version is set by the linker: -X main.version=…
-var version = "dev" //nolint:gochecknoglobals // only the linker can set it
+// version is set by the linker: -X main.version=….
+var version = "dev"
 
 // Exit codes.
 const (

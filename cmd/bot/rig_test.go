@@ -71,7 +71,6 @@ type rigSetup struct {
 	lab        gitlabtest.Options
 	project    gitlabtest.Project
 	operations string
-	noRead     bool
 }
 
 // plain makes the project one of a single pipeline, which tests drive by hand.
@@ -80,12 +79,6 @@ func plain(script gitlabtest.Script) rigOption {
 		s.project.Behaviour = gitlabtest.Plain(script)
 		s.operations = "operations: {deploy: {follow: none}}"
 	}
-}
-
-func withOperations(yaml string) rigOption { return func(s *rigSetup) { s.operations = yaml } }
-
-func withProject(change func(*gitlabtest.Project)) rigOption {
-	return func(s *rigSetup) { change(&s.project) }
 }
 
 func newRig(t *testing.T, opts ...rigOption) *rig {

@@ -168,7 +168,7 @@ operations:
 
 // Run works until the person leaves or ctx ends.
 func (s *sandbox) Run(ctx context.Context, talk func(context.Context) error) error {
-	defer s.log.Close() //nolint:errcheck // a log
+	defer s.log.Close()
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	g, ctx := errgroup.WithContext(ctx)

@@ -7,7 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"ocim/adapters/chat"
 	"ocim/adapters/gitlab/gitlabtest"
 	"ocim/ops"
 )
@@ -30,18 +29,18 @@ func TestO01O02O07O69O92W01W02W19_DeployIsOneTriggerAndOneCard(t *testing.T) {
 		t.Errorf("got %d pipelines, want root, merge and two children: %+v", len(op.Pipelines), op.Pipelines)
 	}
 	card := r.card(id)
-	mustContain(t, read(ptr(card.Now())), "deploy demo · succeeded", "demo on eu", id)
+	mustContain(t, read(new(card.Now())), "deploy demo · succeeded", "demo on eu", id)
 	if len(card.Versions) < 3 {
 		t.Errorf("got %d versions of the card, want it edited on the way", len(card.Versions))
 	}
 	for _, s := range r.chat.Sent() {
 		if s.Ref != card.Ref && s.To.Thread != card.Ref {
-			t.Errorf("message outside the card's thread: %q", read(ptr(s.Now())))
+			t.Errorf("message outside the card's thread: %q", read(new(s.Now())))
 		}
 	}
 }
 
-func ptr(m chat.Message) *chat.Message { return &m }
+//go:fix inline
 
 func TestO03_LostStoreFindsCardAndFinalNotice(t *testing.T) {
 	t.Parallel()
@@ -69,8 +68,8 @@ func TestO03_LostStoreFindsCardAndFinalNotice(t *testing.T) {
 		t.Errorf("recovered %+v, want alice's deploy of eu/demo", op.Request)
 	}
 	r.settle()
-	if after := r.card(id); after.Ref != card.Ref || !strings.Contains(read(ptr(after.Now())), "succeeded") {
-		t.Errorf("got card %s %q, want the old one %s edited to succeeded", after.Ref, read(ptr(after.Now())), card.Ref)
+	if after := r.card(id); after.Ref != card.Ref || !strings.Contains(read(new(after.Now())), "succeeded") {
+		t.Errorf("got card %s %q, want the old one %s edited to succeeded", after.Ref, read(new(after.Now())), card.Ref)
 	}
 	r.exactlyOnce(1)
 	if !told(r, card.Ref, "deploy of demo on eu succeeded") {
@@ -81,7 +80,7 @@ func TestO03_LostStoreFindsCardAndFinalNotice(t *testing.T) {
 // told reports whether a message in the thread says so.
 func told(r *rig, thread, words string) bool {
 	for _, s := range r.chat.Sent() {
-		if s.To.Thread == thread && strings.Contains(read(ptr(s.Now())), words) {
+		if s.To.Thread == thread && strings.Contains(read(new(s.Now())), words) {
 			return true
 		}
 	}
@@ -103,7 +102,7 @@ func TestO04O67W24_FailureCarriesJobStageReasonLogAndLinks(t *testing.T) {
 		t.Fatalf("got failure %+v, want job, stage, reason and link", op.Failure)
 	}
 	card := r.card(id)
-	mustContain(t, read(ptr(card.Now())), "failed", "init", op.Failure.Stage, "script_failure", "[Retry]", "[Logs]", "[Open in GitLab]")
+	mustContain(t, read(new(card.Now())), "failed", "init", op.Failure.Stage, "script_failure", "[Retry]", "[Logs]", "[Open in GitLab]")
 	if !told(r, card.Ref, "OperationalError: (1205") {
 		t.Error("the log's tail is not in the thread")
 	}
@@ -197,7 +196,7 @@ func TestO52_TokenThatIsNotEnoughIsSaid(t *testing.T) {
 				t.Errorf("got reason %s, want %s", op.Reason, tc.want)
 			}
 			r.settle()
-			mustContain(t, read(ptr(r.card(id).Now())), "token", tc.want, "operator")
+			mustContain(t, read(new(r.card(id).Now())), "token", tc.want, "operator")
 			r.exactlyOnce(0)
 		})
 	}
@@ -215,7 +214,7 @@ func TestO66_UnknownStatusWordIsKeptAndShown(t *testing.T) {
 	if op := r.op(id); op.State != ops.Running || op.Pipelines[0].Status != "pondering" {
 		t.Errorf("got %s with pipeline %s, want running with pondering", op.State, op.Pipelines[0].Status)
 	}
-	mustContain(t, read(ptr(r.card(id).Now())), "pondering")
+	mustContain(t, read(new(r.card(id).Now())), "pondering")
 }
 
 func TestO68_CardLinksToThePipeline(t *testing.T) {

@@ -8,7 +8,7 @@ import (
 
 // terminalSize is the size of the terminal that f is, false if it is none.
 func terminalSize(f *os.File) (width, height int, ok bool) {
-	ws, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ) //nolint:gosec // descriptors are small
+	ws, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ)
 	if err != nil || ws.Col == 0 {
 		return 0, 0, false
 	}

@@ -41,7 +41,10 @@ CREATE UNIQUE INDEX operations_unfinished ON operations (instance, cluster) WHER
 CREATE INDEX operations_ended ON operations (instance, cluster) WHERE NOT unfinished;
 
 -- How each run went. Earlier runs stay, so that their keys and numbers are never used again and
--- a late webhook still finds its operation. The target is repeated for the index of durations.
+-- a late webhook still finds its operation. A run that GitLab began itself, by a retry there,
+-- keeps key and number of the run before, since the pipelines are the same: hence unique together
+-- with the run, and the code sees to it that no other operation has them. The target is repeated
+-- for the index of durations.
 CREATE TABLE runs (
     op               BIGINT  NOT NULL REFERENCES operations (nr),
     run              BIGINT  NOT NULL,
@@ -52,8 +55,8 @@ CREATE TABLE runs (
     asked_workspace  TEXT    NOT NULL,
     asked_user       TEXT    NOT NULL,
     asked_name       TEXT    NOT NULL,
-    key              TEXT    NOT NULL UNIQUE,
-    number           BIGINT  NOT NULL UNIQUE,
+    key              TEXT    NOT NULL,
+    number           BIGINT  NOT NULL,
     state            TEXT    NOT NULL,
     reason           TEXT    NOT NULL,
     detail           TEXT    NOT NULL,
@@ -77,6 +80,8 @@ CREATE TABLE runs (
     PRIMARY KEY (op, run)
 ) WITHOUT ROWID;
 
+CREATE UNIQUE INDEX runs_by_key ON runs (key, run);
+CREATE UNIQUE INDEX runs_by_number ON runs (number, run);
 CREATE INDEX runs_by_cluster ON runs (cluster, action, finished_at) WHERE state = 'succeeded';
 CREATE INDEX runs_by_target ON runs (cluster, action, instance, finished_at) WHERE state = 'succeeded';
 

@@ -318,14 +318,21 @@ func runsKeepNumbers(s *suite) {
 	for _, f := range []ops.Filter{{Key: key}, {Key: op.Key}, {Number: number}, {Number: op.Number}} {
 		same(t, "found by key or number", s.list(t, f), []string{op.ID})
 	}
-	taken := Op(2)
-	taken.Number = number
-	err := s.Update(t.Context(), func(tx ops.Tx) error {
-		_ = tx.Create(t.Context(), taken, nil)
-		return nil // even then nothing of it may stay
-	})
-	if err == nil {
-		t.Error("second use of a number: got no error")
+	for name, taken := range map[string]ops.Operation{
+		"number of a run":       {Number: number, Run: 1, Key: "x"},
+		"number of another run": {Number: number, Run: 7, Key: "x"},
+		"key of a run":          {Number: 9999, Run: 1, Key: key},
+		"key of another run":    {Number: 9999, Run: 7, Key: key},
+	} {
+		other := Op(2)
+		other.Number, other.Run, other.Key = taken.Number, taken.Run, taken.Key
+		err := s.Update(t.Context(), func(tx ops.Tx) error {
+			_ = tx.Create(t.Context(), other, nil)
+			return nil // even then nothing of it may stay
+		})
+		if err == nil {
+			t.Errorf("second use of the %s: got no error", name)
+		}
 	}
 	same(t, "operations", s.list(t, ops.Filter{}), []string{op.ID})
 	s.update(t, func(tx ops.Tx) error {
@@ -337,6 +344,11 @@ func runsKeepNumbers(s *suite) {
 		}
 		return nil
 	})
+	// What GitLab runs again by itself is a new run of the same pipelines.
+	op.Run = 3
+	op = s.move(t, op)
+	same(t, "third run with key and number of the second", s.get(t, op.ID), op)
+	same(t, "found by number", s.list(t, ops.Filter{Number: op.Number}), []string{op.ID})
 	op.Key = "changed"
 	if err := s.Update(t.Context(), func(tx ops.Tx) error { return tx.Move(t.Context(), op, nil) }); err == nil {
 		t.Error("change of a run's key: got no error")

@@ -80,7 +80,7 @@ func (s *Server) Inject(f Fault) *Injected {
 // Heal removes every fault and releases every request that hangs.
 func (s *Server) Heal() {
 	s.mu.Lock()
-	all := s.faults
+	all := slices.Clone(s.faults) // Remove shrinks the list
 	s.mu.Unlock()
 	for _, in := range all {
 		in.Remove()
