@@ -51,7 +51,7 @@ func record(path string, early bool) error {
 	say := func(id string) {
 		out.Lock()
 		defer out.Unlock()
-		_, _ = fmt.Fprintln(os.Stdout, id)
+		fmt.Fprintln(os.Stdout, id)
 	}
 	errs := make(chan error)
 	for range 8 {

@@ -115,14 +115,19 @@ func filterQuery(f ops.Filter) (string, []any) {
 		}
 		where = append(where, cond)
 	}
-	if f.Unfinished {
-		and("o.unfinished")
-	}
 	if f.Target.Cluster != "" {
 		and("o.cluster = ?", f.Target.Cluster)
 	}
-	if f.Target.Instance != "" {
-		and("o.instance = ?", f.Target.Instance)
+	// Spelled such that the small indexes on each half of the operations serve: left to choose,
+	// SQLite would rather read all operations in the order in which they are wanted.
+	switch instance := f.Target.Instance; {
+	case instance != "" && f.Unfinished:
+		and("o.nr IN (SELECT nr FROM operations WHERE instance = ? AND unfinished)", instance)
+	case instance != "":
+		and(`o.nr IN (SELECT nr FROM operations WHERE instance = ? AND NOT unfinished
+			UNION ALL SELECT nr FROM operations WHERE instance = ? AND unfinished)`, instance, instance)
+	case f.Unfinished:
+		and("o.nr IN (SELECT nr FROM operations WHERE unfinished)")
 	}
 	if f.RequestKey != "" {
 		and("o.request_key = ?", f.RequestKey)
@@ -262,8 +267,10 @@ const insertRun = `INSERT INTO runs (
 	state, reason, detail, outstanding, attempt, posted_at, server_time,
 	cancel_platform, cancel_workspace, cancel_user, cancel_at, project, failure, link,
 	expected, errors, error_since, run_at, started_at, finished_at)
-	VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20,
-	$21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31) ON CONFLICT DO NOTHING`
+	SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20,
+	$21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31
+	WHERE NOT EXISTS (SELECT 1 FROM runs WHERE key = $10 AND op <> $1)
+	AND NOT EXISTS (SELECT 1 FROM runs WHERE number = $11 AND op <> $1) ON CONFLICT DO NOTHING`
 
 func (t *tx) insertRun(nr int64, op ops.Operation) error {
 	progress, err := runProgress(op)

@@ -49,7 +49,7 @@ func NewBox(key secret.Secret, previous ...secret.Secret) (*Box, error) {
 
 // Seal encrypts value for name.
 func (b *Box) Seal(name string, value secret.Secret) []byte {
-	return b.keys[0].Seal(nil, nil, []byte(value.Reveal()), []byte(name)) //nolint:gosec // the AEAD makes a random nonce itself
+	return b.keys[0].Seal(nil, nil, []byte(value.Reveal()), []byte(name)) //nolint:gosec // this AEAD makes its own random nonce
 }
 
 // Open decrypts what Seal made for the same name, or returns ErrBox.

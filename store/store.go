@@ -129,9 +129,12 @@ func (s *Store) connect(ctx context.Context, path string, old bool, steps fs.FS)
 		return err
 	}
 	s.writer = newWriter(s, wc)
+	// Pages that change often are copied back from the journal less often when it may grow longer:
+	// 16 MB instead of 4.
 	if _, err := wc.one([]any{new(int)}, `PRAGMA wal_autocheckpoint = 4000`); err != nil {
 		return err
 	}
+	// Savepoints keep their copies of pages in memory, not in files.
 	if _, err := wc.exec(`PRAGMA temp_store = MEMORY`); err != nil {
 		return err
 	}

@@ -50,7 +50,7 @@ func playWakeups(t *testing.T, r *rand.Rand, steps int) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = s.Close(t.Context()) }()
+	defer func() { _ = s.Close(context.WithoutCancel(t.Context())) }()
 	model := map[string]wish{}
 	var working []job
 	within := func(most int) time.Duration { return time.Duration(r.IntN(most)) * time.Second }

@@ -35,13 +35,16 @@ CREATE TABLE operations (
 );
 
 -- One unfinished operation for each target, whatever the code above believes.
-CREATE UNIQUE INDEX operations_unfinished ON operations (cluster, instance) WHERE unfinished;
-CREATE INDEX operations_by_target ON operations (instance, cluster, nr);
+CREATE UNIQUE INDEX operations_unfinished ON operations (instance, cluster) WHERE unfinished;
 
--- How each run went. A run that GitLab began itself, by a retry there, keeps key and number of the
--- run before, since the pipelines are the same: hence unique together with the run.
---  Earlier runs stay, so that their keys and numbers are never used again and
--- a late webhook still finds its operation. The target is repeated for the index of durations.
+-- Those that have ended, by target. The unfinished ones are few, and have the index above.
+CREATE INDEX operations_ended ON operations (instance, cluster) WHERE NOT unfinished;
+
+-- How each run went. Earlier runs stay, so that their keys and numbers are never used again and
+-- a late webhook still finds its operation. A run that GitLab began itself, by a retry there,
+-- keeps key and number of the run before, since the pipelines are the same: hence unique together
+-- with the run, and the code sees to it that no other operation has them. The target is repeated
+-- for the index of durations.
 CREATE TABLE runs (
     op               BIGINT  NOT NULL REFERENCES operations (nr),
     run              BIGINT  NOT NULL,
@@ -76,9 +79,9 @@ CREATE TABLE runs (
     finished_at      BIGINT  NOT NULL,
     PRIMARY KEY (op, run)
 ) WITHOUT ROWID;
+
 CREATE UNIQUE INDEX runs_by_key ON runs (key, run);
 CREATE UNIQUE INDEX runs_by_number ON runs (number, run);
-
 CREATE INDEX runs_by_cluster ON runs (cluster, action, finished_at) WHERE state = 'succeeded';
 CREATE INDEX runs_by_target ON runs (cluster, action, instance, finished_at) WHERE state = 'succeeded';
 

@@ -22,48 +22,48 @@ const File = "ocim.db"
 
 // Open returns a store in a directory of its own that is closed when the test ends. A nil clock
 // means the machine's.
-func Open(t testing.TB, c clock.Clock) *store.Store {
-	t.Helper()
-	return OpenIn(t, t.TempDir(), c)
+func Open(tb testing.TB, c clock.Clock) *store.Store {
+	tb.Helper()
+	return OpenIn(tb, tb.TempDir(), c)
 }
 
 // OpenIn is Open in a directory that the test chooses.
-func OpenIn(t testing.TB, dir string, c clock.Clock) *store.Store {
-	t.Helper()
-	s, err := store.Open(t.Context(), store.Options{Path: filepath.Join(dir, File), Clock: c})
+func OpenIn(tb testing.TB, dir string, c clock.Clock) *store.Store {
+	tb.Helper()
+	s, err := store.Open(tb.Context(), store.Options{Path: filepath.Join(dir, File), Clock: c})
 	if err != nil {
-		t.Fatalf("open store: %v", err)
+		tb.Fatalf("open store: %v", err)
 	}
-	t.Cleanup(func() { Close(t, s) })
+	tb.Cleanup(func() { Close(tb, s) })
 	return s
 }
 
 // Close closes a store, once or more often.
-func Close(t testing.TB, s *store.Store) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 10*time.Second) // cleanups run when it has ended
+func Close(tb testing.TB, s *store.Store) {
+	tb.Helper()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(tb.Context()), 10*time.Second)
 	defer cancel()
 	if err := s.Close(ctx); err != nil {
-		t.Errorf("close store: %v", err)
+		tb.Errorf("close store: %v", err)
 	}
 }
 
 // Rows reads the database in dir with a query of the test's own, each value as text.
-func Rows(t testing.TB, dir, query string, args ...any) [][]string {
-	t.Helper()
+func Rows(tb testing.TB, dir, query string, args ...any) [][]string {
+	tb.Helper()
 	db, err := sql.Open("sqlite3", "file:"+filepath.Join(dir, File)+"?mode=ro")
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	defer db.Close()
-	rows, err := db.QueryContext(t.Context(), query, args...)
+	rows, err := db.QueryContext(tb.Context(), query, args...)
 	if err != nil {
-		t.Fatalf("query %s: %v", query, err)
+		tb.Fatalf("query %s: %v", query, err)
 	}
 	defer rows.Close()
 	cols, err := rows.Columns()
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	var all [][]string
 	for rows.Next() {
@@ -73,12 +73,12 @@ func Rows(t testing.TB, dir, query string, args ...any) [][]string {
 			into[i] = &line[i]
 		}
 		if err := rows.Scan(into...); err != nil {
-			t.Fatalf("query %s: %v", query, err)
+			tb.Fatalf("query %s: %v", query, err)
 		}
 		all = append(all, line)
 	}
 	if err := rows.Err(); err != nil {
-		t.Fatalf("query %s: %v", query, err)
+		tb.Fatalf("query %s: %v", query, err)
 	}
 	return all
 }

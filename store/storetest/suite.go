@@ -21,7 +21,7 @@ func Run(t *testing.T, open Opener) {
 	t.Helper()
 	for _, test := range []struct {
 		name string
-		run  func(*testing.T, *suite)
+		run  func(*suite)
 	}{
 		{"keeps every field", keepsEveryField},
 		{"survives a restart", survivesRestart},
@@ -47,13 +47,14 @@ func Run(t *testing.T, open Opener) {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
-			test.run(t, &suite{Store: open(t, dir), dir: dir, open: open})
+			test.run(&suite{Store: open(t, dir), t: t, dir: dir, open: open})
 		})
 	}
 }
 
 type suite struct {
 	ops.Store
+	t    *testing.T
 	dir  string
 	open Opener
 }
@@ -122,7 +123,8 @@ func is(t *testing.T, what string, got, want error) {
 	}
 }
 
-func keepsEveryField(t *testing.T, s *suite) {
+func keepsEveryField(s *suite) {
+	t := s.t
 	op := Full(1)
 	s.create(t, op)
 	same(t, "created", s.get(t, op.ID), op)
@@ -140,7 +142,8 @@ func keepsEveryField(t *testing.T, s *suite) {
 	same(t, "moved back to few fields", s.get(t, small.ID), small)
 }
 
-func survivesRestart(t *testing.T, s *suite) {
+func survivesRestart(s *suite) {
+	t := s.t
 	op := Full(1)
 	s.create(t, op)
 	closer, ok := s.Store.(interface{ Close(context.Context) error })
@@ -158,7 +161,8 @@ func survivesRestart(t *testing.T, s *suite) {
 	same(t, "after a restart", s.get(t, op.ID), op)
 }
 
-func movesByVersion(t *testing.T, s *suite) {
+func movesByVersion(s *suite) {
+	t := s.t
 	op := Op(1)
 	s.create(t, op)
 	op.Detail = "first"
@@ -194,7 +198,8 @@ func together(n int, f func(i int) error) []error {
 	return errs
 }
 
-func oneWinner(t *testing.T, s *suite) {
+func oneWinner(s *suite) {
+	t := s.t
 	op := Op(1)
 	s.create(t, op)
 	won := 0
@@ -212,7 +217,8 @@ func oneWinner(t *testing.T, s *suite) {
 	}
 }
 
-func noUpdateLost(t *testing.T, s *suite) {
+func noUpdateLost(s *suite) {
+	t := s.t
 	const writers, each = 8, 25
 	op := Op(1)
 	s.create(t, op)
@@ -238,7 +244,8 @@ func noUpdateLost(t *testing.T, s *suite) {
 	same(t, "errors and version", []int64{int64(got.Errors), got.Version}, []int64{writers * each, writers * each})
 }
 
-func knownRequests(t *testing.T, s *suite) {
+func knownRequests(s *suite) {
+	t := s.t
 	op, again := Op(1), Op(2)
 	again.Request.Key = op.Request.Key
 	s.create(t, op)
@@ -255,7 +262,8 @@ func knownRequests(t *testing.T, s *suite) {
 	same(t, "operations", s.list(t, ops.Filter{}), []string{op.ID})
 }
 
-func busyTargets(t *testing.T, s *suite) {
+func busyTargets(s *suite) {
+	t := s.t
 	first, second := Op(1), Op(2)
 	second.Request.Target = first.Request.Target
 	s.create(t, first)
@@ -298,7 +306,8 @@ func busyTargets(t *testing.T, s *suite) {
 	is(t, "third while the first runs again", create(third), ops.ErrBusy)
 }
 
-func runsKeepNumbers(t *testing.T, s *suite) {
+func runsKeepNumbers(s *suite) {
+	t := s.t
 	op := Op(1)
 	op.State = ops.Failed
 	s.create(t, op)
@@ -309,14 +318,21 @@ func runsKeepNumbers(t *testing.T, s *suite) {
 	for _, f := range []ops.Filter{{Key: key}, {Key: op.Key}, {Number: number}, {Number: op.Number}} {
 		same(t, "found by key or number", s.list(t, f), []string{op.ID})
 	}
-	taken := Op(2)
-	taken.Number = number
-	err := s.Update(t.Context(), func(tx ops.Tx) error {
-		_ = tx.Create(t.Context(), taken, nil)
-		return nil // even then nothing of it may stay
-	})
-	if err == nil {
-		t.Error("second use of a number: got no error")
+	for name, taken := range map[string]ops.Operation{
+		"number of a run":       {Number: number, Run: 1, Key: "x"},
+		"number of another run": {Number: number, Run: 7, Key: "x"},
+		"key of a run":          {Number: 9999, Run: 1, Key: key},
+		"key of another run":    {Number: 9999, Run: 7, Key: key},
+	} {
+		other := Op(2)
+		other.Number, other.Run, other.Key = taken.Number, taken.Run, taken.Key
+		err := s.Update(t.Context(), func(tx ops.Tx) error {
+			_ = tx.Create(t.Context(), other, nil)
+			return nil // even then nothing of it may stay
+		})
+		if err == nil {
+			t.Errorf("second use of the %s: got no error", name)
+		}
 	}
 	same(t, "operations", s.list(t, ops.Filter{}), []string{op.ID})
 	s.update(t, func(tx ops.Tx) error {
@@ -328,13 +344,19 @@ func runsKeepNumbers(t *testing.T, s *suite) {
 		}
 		return nil
 	})
+	// What GitLab runs again by itself is a new run of the same pipelines.
+	op.Run = 3
+	op = s.move(t, op)
+	same(t, "third run with key and number of the second", s.get(t, op.ID), op)
+	same(t, "found by number", s.list(t, ops.Filter{Number: op.Number}), []string{op.ID})
 	op.Key = "changed"
 	if err := s.Update(t.Context(), func(tx ops.Tx) error { return tx.Move(t.Context(), op, nil) }); err == nil {
 		t.Error("change of a run's key: got no error")
 	}
 }
 
-func pipelinesFollow(t *testing.T, s *suite) {
+func pipelinesFollow(s *suite) {
+	t := s.t
 	op := Full(1)
 	s.create(t, op)
 	op.Pipelines = slices.Clone(op.Pipelines)
@@ -356,7 +378,8 @@ func pipelinesFollow(t *testing.T, s *suite) {
 	same(t, "taken over by the new run", s.get(t, op.ID).Pipelines, first[:1])
 }
 
-func failureLeavesNothing(t *testing.T, s *suite) {
+func failureLeavesNothing(s *suite) {
+	t := s.t
 	boom := errors.New("boom")
 	const n = 64
 	for i, err := range together(n, func(i int) error {
@@ -381,7 +404,8 @@ func failureLeavesNothing(t *testing.T, s *suite) {
 	}
 }
 
-func panicLeavesNothing(t *testing.T, s *suite) {
+func panicLeavesNothing(s *suite) {
+	t := s.t
 	for i, err := range together(8, func(i int) error {
 		return s.Update(t.Context(), func(tx ops.Tx) error {
 			if err := tx.Create(t.Context(), Op(i), nil); err != nil {
@@ -405,7 +429,8 @@ func panicLeavesNothing(t *testing.T, s *suite) {
 	}
 }
 
-func swallowedError(t *testing.T, s *suite) {
+func swallowedError(s *suite) {
+	t := s.t
 	s.create(t, Op(1))
 	sameID := Op(2)
 	sameID.ID = Op(1).ID
@@ -419,7 +444,8 @@ func swallowedError(t *testing.T, s *suite) {
 	same(t, "operations", s.list(t, ops.Filter{}), []string{Op(1).ID})
 }
 
-func over(t *testing.T, s *suite) {
+func over(s *suite) {
+	t := s.t
 	var late ops.Tx
 	s.update(t, func(tx ops.Tx) error {
 		late = tx
@@ -438,7 +464,8 @@ func over(t *testing.T, s *suite) {
 	}
 }
 
-func canceled(t *testing.T, s *suite) {
+func canceled(s *suite) {
+	t := s.t
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	ran := false
@@ -475,7 +502,8 @@ func canceled(t *testing.T, s *suite) {
 	}
 }
 
-func consistentView(t *testing.T, s *suite) {
+func consistentView(s *suite) {
+	t := s.t
 	op := Op(1)
 	s.create(t, op)
 	err := s.View(t.Context(), func(r ops.Reader) error {

@@ -3,13 +3,13 @@ package storetest
 import (
 	"errors"
 	"slices"
-	"testing"
 	"time"
 
 	"ocim/ops"
 )
 
-func filters(t *testing.T, s *suite) {
+func filters(s *suite) {
+	t := s.t
 	for i := range 4 {
 		op := Full(i)
 		op.State = ops.Requested
@@ -49,7 +49,8 @@ func filters(t *testing.T, s *suite) {
 	}
 }
 
-func eventsInOrder(t *testing.T, s *suite) {
+func eventsInOrder(s *suite) {
+	t := s.t
 	op, other := Op(1), Op(2)
 	who := ops.Actor{Platform: "slack", Workspace: "T1", UserID: "U1"}
 	ev := func(run int, kind ops.EventKind, from, to ops.State) ops.Event {
@@ -75,7 +76,8 @@ func eventsInOrder(t *testing.T, s *suite) {
 	is(t, "view", err, nil)
 }
 
-func durations(t *testing.T, s *suite) {
+func durations(s *suite) {
+	t := s.t
 	for i := range 6 {
 		op := Op(i)
 		op.Request.Target.Instance = []string{"a", "b"}[i%2]
@@ -122,7 +124,8 @@ func durations(t *testing.T, s *suite) {
 	is(t, "view", err, nil)
 }
 
-func messages(t *testing.T, s *suite) {
+func messages(s *suite) {
+	t := s.t
 	op := Full(1)
 	s.create(t, op)
 	card := ops.Delivery{Operation: op.ID, Kind: ops.DeliverCard, To: op.Request.From, Key: "card"}
@@ -150,7 +153,8 @@ func messages(t *testing.T, s *suite) {
 	is(t, "view", err, nil)
 }
 
-func seenRequests(t *testing.T, s *suite) {
+func seenRequests(s *suite) {
+	t := s.t
 	acted := 0
 	errs := together(100, func(int) error {
 		return s.Update(t.Context(), func(tx ops.Tx) error { return tx.Seen(t.Context(), "click", "op1", Start) })
