@@ -26,3 +26,10 @@ func lockFile(path string) (*os.File, error) {
 	}
 	return f, nil
 }
+
+// unlockFile gives the lock up. Closing the file is not enough: a process that is just being
+// started shares all open files with this one until it runs its own program, and would keep the
+// lock for that moment.
+func unlockFile(f *os.File) error {
+	return errors.Join(syscall.Flock(int(f.Fd()), syscall.LOCK_UN), f.Close())
+}
