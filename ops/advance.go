@@ -211,7 +211,13 @@ func (s *Service) posted(ctx context.Context, op Operation, spec PipelineSpec, p
 	case e.Code == CodeUnavailable:
 		return s.Clock.Now().Add(time.Second), false, nil
 	case e.Reason == ReasonConfigError:
-		if found, ok, ferr := s.Pipelines.Find(ctx, spec); ferr == nil && ok {
+		// GitLab may have made a pipeline that failed at once, and says nothing of it here.
+		found, ok, ferr := s.Pipelines.Find(ctx, spec)
+		switch {
+		case ferr != nil:
+			s.Log.Warn("look for the pipeline", "op", op.ID, "err", ferr)
+			return s.Clock.Now().Add(time.Second), false, nil
+		case ok:
 			_, err = s.apply(ctx, op, Created{Pipeline: found, Adopted: true})
 			return again, true, err
 		}
@@ -301,7 +307,7 @@ func (s *Service) look(ctx context.Context, op Operation) (again time.Time, more
 		next, err := s.apply(ctx, op, in)
 		return s.retryAt(e, next.Errors), false, err
 	}
-	next, err := s.apply(ctx, op, Seen{Snapshot: snap, Action: action, Failure: s.evidence(ctx, op, snap)})
+	next, err := s.apply(ctx, op, Seen{Snapshot: snap, Action: action, Failure: s.evidence(ctx, snap)})
 	if err != nil {
 		return again, false, err
 	}
@@ -398,13 +404,13 @@ func (s *Service) retryAt(e *Error, errs int) time.Time {
 const tailBytes = 6000
 
 // evidence reads the tail of the first failed job, once all pipelines have ended.
-func (s *Service) evidence(ctx context.Context, op Operation, snap Snapshot) *Failure {
+func (s *Service) evidence(ctx context.Context, snap Snapshot) *Failure {
 	if len(snap.FailedJobs) == 0 || slices.ContainsFunc(snap.Pipelines, func(p Pipeline) bool { return !PipelineFinal(p.Status) }) {
 		return nil
 	}
 	j := snap.FailedJobs[0]
 	f := &Failure{Pipeline: j.Pipeline, JobID: j.ID, Job: j.Name, Stage: j.Stage, Reason: j.FailureReason, URL: j.URL}
-	tail, err := s.Pipelines.Tail(ctx, op.Project, j.ID, tailBytes)
+	tail, err := s.Pipelines.Tail(ctx, j.Project, j.ID, tailBytes)
 	if err != nil {
 		f.NoTail = "The log is not retrievable: " + s.Redact(UserMsg(err))
 		return f
@@ -497,7 +503,7 @@ func (s *Service) Refresh(ctx context.Context, id string) (Operation, error) {
 		if err != nil {
 			return op, err
 		}
-		next, err := s.apply(ctx, op, Seen{Snapshot: snap, Action: action, Failure: s.evidence(ctx, op, snap)})
+		next, err := s.apply(ctx, op, Seen{Snapshot: snap, Action: action, Failure: s.evidence(ctx, snap)})
 		if !errors.Is(err, ErrStale) {
 			return next, err
 		}
