@@ -28,7 +28,10 @@ func runDeploy(ctx context.Context, c *Call) (chat.Answer, error) {
 		return chat.Answer{}, err
 	}
 	name, ok := c.Args["instance"]
-	if !ok {
+	switch {
+	case !ok && (c.Plan || len(c.Pairs) > 0): // the list would start something, and without what was said
+		return chat.Answer{}, c.missing("an instance")
+	case !ok:
 		return c.pick(ctx)
 	}
 	r, err := c.request(ctx, name)
@@ -134,7 +137,7 @@ func planBody(s ops.PipelineSpec) string {
 // pick opens the list of instances.
 func (c *Call) pick(ctx context.Context) (chat.Answer, error) {
 	if c.In.Reply == nil {
-		return chat.Answer{}, c.missing("instance")
+		return chat.Answer{}, c.missing("an instance")
 	}
 	ask, cancel := context.WithTimeout(ctx, liveWait)
 	defer cancel()
