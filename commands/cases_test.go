@@ -217,7 +217,7 @@ func (r *rig) effects(out *strings.Builder, before []ops.Operation) {
 		case i >= len(before):
 			fmt.Fprintf(out, "= %s %s of %s", op.ID, q.Action, q.Target)
 			for _, k := range slices.Sorted(maps.Keys(q.Params)) {
-				fmt.Fprintf(out, " %s=%q", k, q.Params[k])
+				fmt.Fprintf(out, " %s=%q", k, q.ShownParams()[k])
 			}
 			if q.Why != "" {
 				fmt.Fprintf(out, " why=%q", q.Why)

@@ -89,11 +89,17 @@ type rigOption func(*Config)
 
 func newRig(t *testing.T, opts ...rigOption) *rig {
 	t.Helper()
+	return newRigIn(t, t.TempDir(), opts...)
+}
+
+// newRigIn is newRig with the store's files in dir.
+func newRigIn(t *testing.T, dir string, opts ...rigOption) *rig {
+	t.Helper()
 	r := &rig{t: t, clock: clock.NewFake(time.Date(2026, 11, 20, 14, 0, 0, 0, time.UTC)), logs: &logBuffer{}, chat: chattest.NewPlatform("fake")}
 	r.lab = opstest.NewLab(r.clock)
 	r.lab.SetInstances("grove-eu", "campus", "demo", "shop")
 	var err error
-	r.store, err = store.Open(t.Context(), store.Options{Path: filepath.Join(t.TempDir(), "ocim.db"), Clock: r.clock})
+	r.store, err = store.Open(t.Context(), store.Options{Path: filepath.Join(dir, "ocim.db"), Clock: r.clock})
 	if err != nil {
 		t.Fatal(err)
 	}
