@@ -14,13 +14,14 @@ import (
 	"ocim/ops"
 )
 
-// Config is what Commands needs; every field is required.
+// Config is what Commands needs; every field but PerMinute is required.
 type Config struct {
 	Service   *ops.Service
 	Platforms func(name string) (chat.Platform, bool)
 	Templates *chat.Templates
 	Trigger   string // how the command is typed, such as /ocim
 	Log       *slog.Logger
+	PerMinute int // requests that one person may make in a minute; 0: no bound
 }
 
 // Commands handles what people type and press. It implements [chat.Handler] and is safe for
@@ -28,13 +29,19 @@ type Config struct {
 type Commands struct {
 	Config
 	table []*Command
+	limit *limiter
 }
 
 // New returns the handler.
-func New(c Config) *Commands { return &Commands{Config: c, table: table()} }
+func New(c Config) *Commands {
+	return &Commands{Config: c, table: table(), limit: newLimiter(c.PerMinute, c.Service.Clock)}
+}
 
 // Handle implements [chat.Handler].
 func (c *Commands) Handle(ctx context.Context, in chat.Incoming) chat.Answer {
+	if wait, first := c.limit.take(in.Actor); wait > 0 {
+		return c.tooMany(ctx, in, wait, first)
+	}
 	var a chat.Answer
 	var err error
 	switch in.Kind {

@@ -160,7 +160,7 @@ They are the same on Slack, Mattermost and the terminal. ` + "`/ocim help`" + ` 
 - An instance is named as ` + "`demo`" + `, or as ` + "`eu/demo`" + ` where two clusters have one. An operation is named by its six characters, or by its
   instance: that means the unfinished operation, else the last one.
 - A verb that changes something takes ` + "`--plan`" + `: it checks everything, shows exactly what would be sent, and sends nothing.
-- At most 4,000 bytes.
+- At most 4,000 bytes, and ` + "`limits.per_person`" + ` requests of one person in a minute.
 
 Every refusal says what is wrong, what to do next, and carries a word that [reasons](reasons.md) explains.
 `
