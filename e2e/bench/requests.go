@@ -180,7 +180,9 @@ func (h *hostile) next(buf []byte) []byte {
 	return append(b, h.big...)
 }
 
-func (*hostile) good(status int, _ []byte) bool { return status >= 400 && status < 500 || status == 503 }
+func (*hostile) good(status int, _ []byte) bool {
+	return status >= 400 && status < 500 || status == 503
+}
 
 // chunkedBody is a body of about n bytes in chunks of 32 KiB.
 func chunkedBody(n int) []byte {
