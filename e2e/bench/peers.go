@@ -22,7 +22,7 @@ type peers struct {
 	gitlabCalls   atomic.Int64
 	messages      atomic.Int64
 	pipelines     atomic.Int64
-	done          sync.Map                                // pipeline id: number of jobs that have ended
+	done          sync.Map                                      // pipeline id: number of jobs that have ended
 	edited        atomic.Pointer[func(ts string, at time.Time)] // told of each chat.update
 	servers       []*http.Server
 }
