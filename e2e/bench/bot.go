@@ -48,7 +48,7 @@ func (b *bench) newBot(ctx context.Context, s setup) (*bot, error) {
 	}
 	for n := range max(1, s.teams) {
 		c.Slack = append(c.Slack, process.Slack{
-			Workspace: team(n), SigningSecret: signingSecret, BotToken: "xoxb-" + team(n), APIURL: b.peers.slack, Users: people,
+			Workspace: team(n), SigningSecret: signingSecret, BotToken: botToken(n), APIURL: b.peers.slack, Users: people,
 		})
 	}
 	if s.store != "" {

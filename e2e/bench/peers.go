@@ -70,7 +70,7 @@ func (p *peers) serveSlack(w http.ResponseWriter, r *http.Request) {
 	answer := map[string]any{"ok": true}
 	switch strings.TrimPrefix(r.URL.Path, "/api/") {
 	case "auth.test":
-		_, workspace, _ := strings.Cut(r.Header.Get("Authorization"), "xoxb-")
+		_, workspace, _ := strings.Cut(r.Header.Get("Authorization"), "-of-")
 		answer["url"], answer["team_id"], answer["user_id"], answer["bot_id"] = "https://bench.slack.com/", workspace, "U0BOT", "B0BOT"
 	case "chat.postMessage":
 		answer["channel"], answer["ts"] = r.Form.Get("channel"), fmt.Sprintf("1763640000.%06d", p.messages.Add(1))

@@ -40,6 +40,9 @@ func team(n int) string    { return fmt.Sprintf("T0BENCH%02d", n) }
 func user(n int) string    { return fmt.Sprintf("U0BENCH%02d", n) }
 func channel(n int) string { return fmt.Sprintf("C0BENCH%03d", n) }
 
+// botToken names its workspace, so that the stub knows whom it answers.
+func botToken(n int) string { return "xoxb-token-of-" + team(n) }
+
 // instance is the name of the n-th instance.
 func instance(n int64) string { return fmt.Sprintf("i%06d", n) }
 
