@@ -38,7 +38,7 @@ func lostAnswer(p *probe) {
 	}
 	p.Trouble(UpdateMethod, Lost)
 	err = p.Platform.Update(p.ctx, p.Room, ref, note("k", "edited once"))
-	p.fails("update", err, ops.CodeUnavailable)
+	p.refuses("update", err, ops.CodeUnavailable)
 	p.ok("update again", p.Platform.Update(p.ctx, p.Room, ref, note("k", "edited twice")))
 	s, _ := p.shown(p.Room, ref)
 	p.reads("at last", s.Text, "edited twice")
@@ -91,7 +91,7 @@ func peerDown(p *probe) {
 		p.errorf("got %d tries, want 1: a post is never repeated", got)
 	}
 	p.Trouble(UpdateMethod, Down)
-	p.fails("update", p.Platform.Update(p.ctx, p.Room, ref, note("first", "bravo")), ops.CodeUnavailable)
+	p.refuses("update", p.Platform.Update(p.ctx, p.Room, ref, note("first", "bravo")), ops.CodeUnavailable)
 	p.ok("update again", p.Platform.Update(p.ctx, p.Room, ref, note("first", "charlie")))
 	s, _ := p.shown(p.Room, ref)
 	p.reads("when it is well again", s.Text, "charlie")
@@ -130,10 +130,10 @@ func endedContext(p *probe) {
 	ctx, cancel := context.WithCancel(p.ctx)
 	cancel()
 	_, err := p.Platform.Post(ctx, p.Room, note("k", "x"))
-	p.fails("post", err, ops.CodeUnavailable)
-	p.fails("update", p.Platform.Update(ctx, p.Room, ref, note("first", "bravo")), ops.CodeUnavailable)
+	p.refuses("post", err, ops.CodeUnavailable)
+	p.refuses("update", p.Platform.Update(ctx, p.Room, ref, note("first", "bravo")), ops.CodeUnavailable)
 	if _, _, err := p.Platform.Find(ctx, p.Room, "first"); !errors.Is(err, chat.ErrCannotFind) {
-		p.fails("find", err, ops.CodeUnavailable)
+		p.refuses("find", err, ops.CodeUnavailable)
 	}
 	p.count("afterwards", p.Room, 1)
 	s, _ := p.shown(p.Room, ref)

@@ -261,7 +261,7 @@ func direct(p *probe) {
 }
 
 func missing(p *probe) {
-	p.fails("update of a message that never was", p.Platform.Update(p.ctx, p.Room, p.NoRef, note("k", "x")), ops.CodeNotFound)
+	p.refuses("update of a message that never was", p.Platform.Update(p.ctx, p.Room, p.NoRef, note("k", "x")), ops.CodeNotFound)
 	p.count("afterwards", p.Room, 0)
 }
 
@@ -272,7 +272,7 @@ func deleted(p *probe) {
 	}
 	p.Delete(ref)
 	p.count("after it was deleted", p.Room, 0)
-	p.fails("update of a deleted message", p.Platform.Update(p.ctx, p.Room, ref, note("k", "x")), ops.CodeNotFound)
+	p.refuses("update of a deleted message", p.Platform.Update(p.ctx, p.Room, ref, note("k", "x")), ops.CodeNotFound)
 	p.count("after the update", p.Room, 0)
 }
 
@@ -384,12 +384,19 @@ func foreignText(p *probe) {
 		// Neighbours, so that two harmless halves cannot make a whole.
 		next := texts[(i*7+3)%len(texts)]
 		m := chat.Message{
-			Key: "k", Summary: text,
+			Key: fmt.Sprint("foreign ", i), Summary: text,
 			Blocks: []chat.Block{
 				{Kind: chat.Heading, Text: chat.Text{{Text: text}}},
 				{Kind: chat.Paragraph, Text: chat.Text{
-					{Text: text}, {Style: chat.Bold, Text: text}, {Text: next}, {Style: chat.Italic, Text: text}, {Style: chat.Break},
-					{Style: chat.Mono, Text: text}, {Text: text}, {Style: chat.Mention, Text: text, User: text}, {Style: chat.Link, Text: text, URL: "x:" + text},
+					{Text: text},
+					{Style: chat.Bold, Text: text},
+					{Text: next},
+					{Style: chat.Italic, Text: text},
+					{Style: chat.Break},
+					{Style: chat.Mono, Text: text},
+					{Text: text},
+					{Style: chat.Mention, Text: text, User: text},
+					{Style: chat.Link, Text: text, URL: "x:" + text},
 				}},
 				{Kind: chat.Fields, Fields: []chat.Entry{{Label: text, Text: chat.Text{{Text: text}, {Text: next}}}, {Label: "l", Text: chat.Text{{Style: chat.Mono, Text: text}}}}},
 				{Kind: chat.Code, Code: text + "\n" + next},

@@ -103,7 +103,7 @@ type People struct {
 }
 
 // New makes a subject whose requests go to h. What it opens is closed when the test ends.
-type New func(t testing.TB, h chat.Handler) *Subject
+type New func(t *testing.T, h chat.Handler) *Subject
 
 // Run checks that a platform keeps the contract of [chat.Platform].
 func Run(t *testing.T, subject New) {
@@ -201,6 +201,9 @@ func (p *probe) fails(what string, err error, code ops.Code) *ops.Error {
 	}
 	return e
 }
+
+// refuses is fails for errors of which only the code matters.
+func (p *probe) refuses(what string, err error, code ops.Code) { _ = p.fails(what, err, code) }
 
 // post posts a message in Room.
 func (p *probe) post(m chat.Message) (ref string, ok bool) {

@@ -14,7 +14,7 @@ import (
 )
 
 // inMemory is the platform in memory as a subject.
-func inMemory(_ testing.TB, p *chattest.Platform) *chattest.Subject {
+func inMemory(p *chattest.Platform) *chattest.Subject {
 	now := time.Date(2026, 11, 21, 10, 0, 0, 0, time.UTC)
 	ill := &ops.Error{Code: ops.CodeUnavailable, Reason: ops.ReasonChatUnavailable, Msg: "Chat does not answer."}
 	slow := &ops.Error{
@@ -75,7 +75,7 @@ func read(m chat.Message) string {
 
 func TestPlatformInMemoryKeepsTheContract(t *testing.T) {
 	t.Parallel()
-	chattest.Run(t, func(t testing.TB, _ chat.Handler) *chattest.Subject { return inMemory(t, chattest.NewPlatform("fake")) })
+	chattest.Run(t, func(_ *testing.T, _ chat.Handler) *chattest.Subject { return inMemory(chattest.NewPlatform("fake")) })
 }
 
 // broken is a platform with one thing wrong with it.
@@ -111,15 +111,14 @@ func (b broken) Find(ctx context.Context, to ops.Conversation, key string) (stri
 // one way, and the case that is about it must fail.
 func TestSuiteNoticesBrokenPlatforms(t *testing.T) {
 	t.Parallel()
-	type post = func(*chattest.Platform, context.Context, ops.Conversation, chat.Message) (string, error)
 	unavailable := &ops.Error{Code: ops.CodeUnavailable, Msg: "No."}
-	retries := post(func(p *chattest.Platform, ctx context.Context, to ops.Conversation, m chat.Message) (string, error) {
+	retries := func(p *chattest.Platform, ctx context.Context, to ops.Conversation, m chat.Message) (string, error) {
 		ref, err := p.Post(ctx, to, m)
 		if err != nil && ctx.Err() == nil {
 			ref, err = p.Post(ctx, to, m)
 		}
 		return ref, err
-	})
+	}
 	tests := []struct {
 		name     string
 		platform broken
@@ -173,16 +172,14 @@ func TestSuiteNoticesBrokenPlatforms(t *testing.T) {
 		}}, "a deleted message is not found", false},
 		{"forgets how long to wait", broken{post: func(p *chattest.Platform, ctx context.Context, to ops.Conversation, m chat.Message) (string, error) {
 			ref, err := p.Post(ctx, to, m)
-			var e *ops.Error
-			if errors.As(err, &e) {
+			if e, ok := errors.AsType[*ops.Error](err); ok {
 				err = &ops.Error{Code: e.Code, Msg: e.Msg, NotSent: e.NotSent}
 			}
 			return ref, err
 		}}, "a rate limit says when, and that nothing was sent", false},
 		{"claims that nothing was sent", broken{post: func(p *chattest.Platform, ctx context.Context, to ops.Conversation, m chat.Message) (string, error) {
 			ref, err := p.Post(ctx, to, m)
-			var e *ops.Error
-			if errors.As(err, &e) {
+			if e, ok := errors.AsType[*ops.Error](err); ok {
 				err = &ops.Error{Code: e.Code, Msg: e.Msg, NotSent: true, RetryAt: e.RetryAt}
 			}
 			return ref, err
@@ -206,10 +203,10 @@ func TestSuiteNoticesBrokenPlatforms(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			failed := chattest.Failures(t, func(t testing.TB, _ chat.Handler) *chattest.Subject {
+			failed := chattest.Failures(t, func(_ *testing.T, _ chat.Handler) *chattest.Subject {
 				b := tt.platform
 				b.Platform = chattest.NewPlatform("fake")
-				s := inMemory(t, b.Platform)
+				s := inMemory(b.Platform)
 				s.Platform = b
 				if tt.deaf {
 					s.Trouble = nil // or it would hang
