@@ -317,7 +317,7 @@ func (s *Service) look(ctx context.Context, op Operation) (again time.Time, more
 		next, err := s.apply(ctx, op, in)
 		return s.retryAt(e, next.Errors), false, err
 	}
-	next, err := s.apply(ctx, op, Seen{Snapshot: snap, Action: action, Failure: s.evidence(ctx, snap)})
+	next, err := s.apply(ctx, op, Seen{Snapshot: snap, Action: action, Failure: s.evidence(ctx, op, snap)})
 	if err != nil {
 		return again, false, err
 	}
@@ -414,7 +414,7 @@ func (s *Service) retryAt(e *Error, errs int) time.Time {
 const tailBytes = 6000
 
 // evidence reads the tail of the first failed job, once all pipelines have ended.
-func (s *Service) evidence(ctx context.Context, snap Snapshot) *Failure {
+func (s *Service) evidence(ctx context.Context, op Operation, snap Snapshot) *Failure {
 	if len(snap.FailedJobs) == 0 || slices.ContainsFunc(snap.Pipelines, func(p Pipeline) bool { return !PipelineFinal(p.Status) }) {
 		return nil
 	}
@@ -513,7 +513,7 @@ func (s *Service) Refresh(ctx context.Context, id string) (Operation, error) {
 		if err != nil {
 			return op, err
 		}
-		next, err := s.apply(ctx, op, Seen{Snapshot: snap, Action: action, Failure: s.evidence(ctx, snap)})
+		next, err := s.apply(ctx, op, Seen{Snapshot: snap, Action: action, Failure: s.evidence(ctx, op, snap)})
 		if !errors.Is(err, ErrStale) {
 			return next, err
 		}
