@@ -60,6 +60,7 @@ const (
 	ReasonStoreUnavailable  Reason = "store_unavailable"
 	ReasonInternal          Reason = "internal_error"
 	ReasonChatUnavailable   Reason = "chat_unavailable"
+	ReasonChatUnauthorized  Reason = "chat_unauthorized" // chat does not accept the bot's token; says nothing of the place
 	ReasonInvalidCommand    Reason = "invalid_command"
 )
 
