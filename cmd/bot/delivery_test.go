@@ -302,3 +302,28 @@ func TestUnverifiedRowIsSaidOnTheCard(t *testing.T) {
 		})
 	}
 }
+
+func TestRateLimitOfOneCardQuietsTheWorkspace(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, plain(gitlabtest.Script{}))
+	var ids []string
+	for _, instance := range []string{"demo", "shop", "campus"} {
+		ids = append(ids, r.deploy("alice", instance))
+	}
+	r.pass(20 * time.Second)
+	slow := &ops.Error{
+		Code: ops.CodeUnavailable, Reason: ops.ReasonRateLimited, Msg: "Slow down.", NotSent: true, RetryAt: r.clock.Now().Add(5 * time.Minute),
+	}
+	r.chat.Fail("update", slices.Repeat([]chattest.Fault{{Err: slow}}, 100)...)
+	before := r.chat.Calls("update")
+	for _, id := range ids {
+		r.until(id, ops.Succeeded)
+	}
+	if !r.clock.Now().Before(slow.RetryAt.Add(-10 * time.Second)) {
+		t.Fatal("the runs took too long for this test")
+	}
+	r.settle()
+	if got := r.chat.Calls("update") - before; got != 1 {
+		t.Errorf("got %d edits while the workspace asks to wait, want the one that learned of it", got)
+	}
+}
