@@ -432,10 +432,10 @@ func panicLeavesNothing(s *suite) {
 func swallowedError(s *suite) {
 	t := s.t
 	s.create(t, Op(1))
-	sameID := Op(2)
-	sameID.ID = Op(1).ID
+	sameKey := Op(2)
+	sameKey.Key = Op(1).Key
 	err := s.Update(t.Context(), func(tx ops.Tx) error {
-		_ = tx.Create(t.Context(), sameID, nil)
+		_ = tx.Create(t.Context(), sameKey, nil)
 		return tx.Create(t.Context(), Op(3), nil)
 	})
 	if err == nil {
