@@ -125,10 +125,10 @@ func (s *Service) extras(ctx context.Context, op Operation) []Pipeline {
 		return nil
 	}
 	spec, err := s.spec(ctx, op, op.Request.Params)
-	if err != nil {
-		return nil //nolint:nilerr // it is not in the configuration any more: nowhere to look
+	var found []Pipeline
+	if err == nil {
+		found, err = s.Pipelines.Find(ctx, spec)
 	}
-	found, err := s.Pipelines.Find(ctx, spec)
 	if err != nil {
 		s.Log.Warn("look for further pipelines", "op", op.ID, "err", err)
 	}

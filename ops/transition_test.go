@@ -229,6 +229,7 @@ func (w *walk) chain(before, after Operation, events []Event, fail func(string, 
 				fail("event %+v, want it from %s", e, at)
 			}
 			at, opened = e.To, opened+1
+		case EventExtra:
 		case EventPosting:
 			if before.State != Starting || before.Outstanding || !after.Outstanding || after.State != Starting {
 				fail("a POST was announced outside of starting, or beside another")
