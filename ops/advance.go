@@ -218,7 +218,13 @@ func (s *Service) posted(ctx context.Context, op Operation, spec PipelineSpec, p
 	case e.Code == CodeUnavailable:
 		return s.Clock.Now().Add(time.Second), false, nil
 	case e.Reason == ReasonConfigError:
-		if found, ok, ferr := s.Pipelines.Find(ctx, spec); ferr == nil && ok {
+		// GitLab may have made a pipeline that failed at once, and says nothing of it here.
+		found, ok, ferr := s.Pipelines.Find(ctx, spec)
+		switch {
+		case ferr != nil:
+			s.Log.Warn("look for the pipeline", "op", op.ID, "err", ferr)
+			return s.Clock.Now().Add(time.Second), false, nil
+		case ok:
 			_, err = s.apply(ctx, op, Created{Pipeline: found, Adopted: true})
 			return again, true, err
 		}
@@ -414,7 +420,7 @@ func (s *Service) evidence(ctx context.Context, op Operation, snap Snapshot) *Fa
 	}
 	j := snap.FailedJobs[0]
 	f := &Failure{Pipeline: j.Pipeline, JobID: j.ID, Job: j.Name, Stage: j.Stage, Reason: j.FailureReason, URL: j.URL}
-	tail, err := s.Pipelines.Tail(ctx, op.Project, j.ID, tailBytes)
+	tail, err := s.Pipelines.Tail(ctx, j.Project, j.ID, tailBytes)
 	if err != nil {
 		f.NoTail = "The log is not retrievable: " + s.RedactFor(op, UserMsg(err))
 		return f
