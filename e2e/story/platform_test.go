@@ -79,7 +79,7 @@ func unmarked(text string) []string {
 	text = strings.NewReplacer(
 		"&lt;", "<", "&gt;", ">", "&#36;", "$", "&amp;", "&", // entities
 		"*", "", "_", "", "`", "", "\\", "", "\u200b", "", // marks and what disarms them
-		"∗", "", "＿", "", "ˋ", "", "∶", ":", // look-alikes, for Slack's fields
+		"∗", "", "＿", "", "ˋ", "", "∼", "~", "∶", ":", // look-alikes, for Slack's fields
 	).Replace(text)
 	var out []string
 	for line := range strings.SplitSeq(text, "\n") {
@@ -90,16 +90,17 @@ func unmarked(text string) []string {
 	return out
 }
 
-// neutral replaces what differs from one story to the next: names of the platform, ids of
-// operations, times.
+// neutral replaces what differs from one story to the next: the names given, times, numbers of
+// requests and hashes.
 func neutral(lines, names []string) []string {
 	replace := strings.NewReplacer(names...)
-	id := regexp.MustCompile(`\b(operation |status |Operation: |\()([a-z2-9]{6})\b`)
+	number := regexp.MustCompile(`\b\d{10,}\b`)
+	hash := regexp.MustCompile(`\b[0-9a-f]{8,}\b`)
 	span := regexp.MustCompile(`\b\d+ (?:s|min|h|days)\b(?: \d\d (?:s|min)\b)?`)
 	at := regexp.MustCompile(`\b\d\d:\d\d(?::\d\d)?(?: UTC|Z)?\b`)
 	out := make([]string, len(lines))
 	for i, line := range lines {
-		line = id.ReplaceAllString(replace.Replace(line), "${1}ID")
+		line = hash.ReplaceAllString(number.ReplaceAllString(replace.Replace(line), "NUMBER"), "HASH")
 		out[i] = at.ReplaceAllString(span.ReplaceAllString(line, "TIME"), "CLOCK")
 	}
 	return out

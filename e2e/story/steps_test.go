@@ -13,7 +13,7 @@ import (
 
 // The foreign text of the story: none of it may notify anybody, be a link, or be shown whole.
 const (
-	hostileWhy = "new theme @channel @bob <!channel> <@U0BOB0001> ~deploys"
+	hostileWhy = "new theme @channel @here <!channel> ~deploys *bold*"
 	canary     = "hunter2-canary"
 	hostileLog = "migrating\nMYSQL_PASSWORD=" + canary + "\ncloning https://x:" + "glpat-canarycanarycanary12" +
 		"@gitlab.example/a.git\n\x1b[31mOperationalError: (1205, 'Lock wait timeout')\x1b[0m @channel <!channel> @bob\n"
@@ -149,6 +149,7 @@ func (s *tale) pick() {
 	for _, l := range card.lines {
 		if after, ok := strings.CutPrefix(l, "Operation: "); ok {
 			id = after
+			s.ids = append(s.ids, id)
 		}
 	}
 	s.clicks(bob, card, "Cancel", "not")
@@ -191,7 +192,7 @@ func (s *tale) secrets() {
 		said += m.String()
 	}
 	for _, l := range s.said {
-		said += strings.Join(l.text, "\n")
+		said += strings.Join(l.Text, "\n")
 	}
 	for _, secret := range []string{readToken, writeToken, triggerToken, hookToken, canary, "glpat-canary", "\x1b"} {
 		if strings.Contains(said, secret) {
