@@ -343,7 +343,9 @@ func footer(blocks []chat.Block) string {
 		return ""
 	}
 	t := blocks[len(blocks)-1].Text
-	if slices.ContainsFunc(t, func(s chat.Span) bool { return s.Style == chat.Link || s.Style == chat.Mention || s.Style == chat.Break }) {
+	if slices.ContainsFunc(t, func(s chat.Span) bool {
+		return s.Style == chat.Link || s.Style == chat.Mention || s.Style == chat.Break
+	}) {
 		return ""
 	}
 	text := strings.TrimSpace(chat.Clean(t.String()))
