@@ -380,8 +380,12 @@ func FuzzRender(f *testing.F) {
 func TestLinesStayLines(t *testing.T) {
 	t.Parallel()
 	lines := chat.Text{
-		{Style: chat.Mono, Text: "/ocim help"}, {Text: " the list "}, {Style: chat.Break},
-		{Text: "1. # no heading"}, {Style: chat.Break}, {Style: chat.Bold, Text: "last"},
+		{Style: chat.Mono, Text: "/ocim help"},
+		{Text: " the list "},
+		{Style: chat.Break},
+		{Text: "1. # no heading"},
+		{Style: chat.Break},
+		{Style: chat.Bold, Text: "last"},
 	}
 	m := chat.Message{Summary: "s", Blocks: []chat.Block{{Kind: chat.Paragraph, Text: lines}}}
 	const want = "`/ocim help` the list\n1\\. \\# no heading\n**last**"

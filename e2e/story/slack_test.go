@@ -30,7 +30,8 @@ func newSlack(socket bool) (slackChat, error) {
 	w := slacktest.Workspace{
 		ID: slackTeam, Domain: "example", Name: "Example", AppID: "A0OCIM001", BotUser: slackBot, BotID: "B0OCIM001",
 		Users: []slacktest.User{
-			{ID: slackAlice, Name: alice, RealName: "Alice"}, {ID: slackBob, Name: bob, RealName: "Bob"},
+			{ID: slackAlice, Name: alice, RealName: "Alice"},
+			{ID: slackBob, Name: bob, RealName: "Bob"},
 			{ID: slackBot, Name: "ocim", RealName: "ocim", Bot: true},
 		},
 		Channels: []slacktest.Channel{{ID: slackChannel, Name: "deploys", Members: []string{slackAlice, slackBob, slackBot}}},
