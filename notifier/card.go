@@ -23,6 +23,7 @@ type View struct {
 	Run                           int
 	Final, Started                bool
 	Pipelines                     []PipelineView
+	Extras                        []PipelineView // second pipelines of one request, which ocim cancels
 	Done, Total                   int
 	Running, Stage, Manual        chat.Foreign
 	Bar                           chat.Foreign
@@ -82,6 +83,10 @@ const maxPipelines = 6
 
 func (v *View) pipelines(op ops.Operation) {
 	for _, p := range op.Pipelines {
+		if p.Role == ops.RoleExtra {
+			v.Extras = append(v.Extras, PipelineView{Label: f(fmt.Sprintf("#%d", p.Ref.ID)), Status: f(p.Status), URL: f(p.URL)})
+			continue
+		}
 		v.Done += p.Jobs.Done
 		v.Total += p.Jobs.Total
 		if p.Jobs.Running != "" && !ops.PipelineFinal(p.Status) { // the deepest one wins: it is what really works

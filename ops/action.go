@@ -66,10 +66,13 @@ const (
 // maxParam bounds one value: GitLab.com allows 120 KiB, people need far less, and cards stay short.
 const maxParam = 1000
 
+// maxParams bounds all of them together: the sealed reference that goes to GitLab holds them too.
+const maxParams = 3000
+
 // Check validates what a person gave and returns the parameters with defaults filled in. The
 // error names the one wrong key.
 func (a Action) Check(given map[string]string) (map[string]string, error) {
-	known := make([]string, 0, len(a.Params))
+	known, total := make([]string, 0, len(a.Params)), 0
 	for _, p := range a.Params {
 		known = append(known, p.Name)
 	}
@@ -100,6 +103,9 @@ func (a Action) Check(given map[string]string) (map[string]string, error) {
 			return nil, err
 		}
 		out[p.Name] = v
+		if total += len(p.Name) + len(v); total > maxParams {
+			return nil, &Error{Code: CodeInvalid, Reason: ReasonInvalidParam, Msg: fmt.Sprintf("The parameters are longer than %d bytes in all.", maxParams), Next: "Make them shorter."}
+		}
 	}
 	return out, nil
 }

@@ -210,17 +210,29 @@ func (a *App) ready(ctx context.Context) error {
 // it while everything works.
 const tickEvery = 30 * time.Second
 
-func (a *App) tick(ctx context.Context) error {
-	if n, err := a.service.Recover(ctx); err != nil {
-		a.opt.log.Warn("look for operations of a lost store", "err", err)
-	} else if n > 0 {
+// recover fills a lost store again from what the pipelines carry, and reports whether all of them
+// could be read: a GitLab that is away when the bot starts is asked again.
+func (a *App) recover(ctx context.Context) bool {
+	n, err := a.service.Recover(ctx)
+	if n > 0 {
 		a.opt.log.Info("recovered operations from GitLab", "count", n)
 	}
+	if err != nil {
+		a.opt.log.Warn("look for operations of a lost store", "err", err)
+	}
+	return err == nil
+}
+
+func (a *App) tick(ctx context.Context) error {
+	recovered := false
 	for n := 0; ; n++ {
 		if woken, err := a.store.Sweep(ctx); err != nil {
 			a.opt.log.Warn("sweep", "err", err)
 		} else if woken > 0 {
 			a.opt.log.Info("swept", "count", woken)
+		}
+		if !recovered {
+			recovered = a.recover(ctx)
 		}
 		if n%120 == 0 { // once an hour
 			if err := a.store.Prune(ctx); err != nil {
