@@ -71,6 +71,9 @@ func NewView(op ops.Operation, now time.Time) View {
 			Job: f(fl.Job), Stage: f(fl.Stage), Reason: f(fl.Reason), URL: f(fl.URL),
 			Tail: f(fl.Tail), NoTail: f(fl.NoTail), Last: f(chat.Cut(fl.Last, 200)),
 		}
+		if op.Detail == fl.Reason {
+			v.Detail = "" // it stands beside the job's name
+		}
 	}
 	return v
 }
