@@ -81,6 +81,7 @@ func (b *builder) build(f *File) *Config {
 	b.size(f.Limits.ChatBody, "limits.chat_body", 64<<10, 16<<20)
 	b.size(f.Limits.GitLabBody, "limits.gitlab_body", 64<<10, 64<<20)
 	b.size(int64(f.Limits.InFlight), "limits.in_flight", 1, 100_000)
+	b.size(int64(f.Limits.PerPerson), "limits.per_person", 0, 1_000_000)
 	return c
 }
 

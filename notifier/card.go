@@ -60,8 +60,9 @@ func NewView(op ops.Operation, now time.Time) View {
 	if op.State.Final() {
 		v.Manual = ""
 	}
-	for _, k := range sortedKeys(op.Request.Params) {
-		v.Params = append(v.Params, Param{f(k), f(chat.Cut(op.Request.Params[k], 200))})
+	params := op.Request.ShownParams()
+	for _, k := range sortedKeys(params) {
+		v.Params = append(v.Params, Param{f(k), f(chat.Cut(params[k], 200))})
 	}
 	v.pipelines(op)
 	if fl := op.Failure; fl != nil {

@@ -47,7 +47,7 @@ type ActionParam struct {
 	Type     ParamType
 	Pattern  *regexp.Regexp // anchored by whoever made it
 	Choices  []string
-	Secret   bool // never shown
+	Secret   bool // never shown and kept encrypted, see Service.hide
 	Required bool
 	Default  string
 	Help     string
@@ -136,14 +136,15 @@ func (p ActionParam) check(v string) error {
 		return bad("must be one of " + strings.Join(p.Choices, ", "))
 	}
 	if p.Pattern != nil && !p.Pattern.MatchString(v) {
-		return bad("must match " + p.Pattern.String())
+		return bad("must match " + strings.TrimSuffix(strings.TrimPrefix(p.Pattern.String(), "^(?:"), ")$"))
 	}
 	return nil
 }
 
 // Spec builds what is sent to GitLab for the operation's current run. Placeholders in configured
 // values are {instance}, {cluster}, {number}, {operation} and {actor}; they are replaced once, so
-// a value can never smuggle in another placeholder.
+// a value can never smuggle in another placeholder. A secret parameter that has not been revealed is
+// Mask in the result, whatever its type, so that a plan can show the rest.
 func (a Action) Spec(op Operation, gitRef, reference string) PipelineSpec {
 	replace := strings.NewReplacer(
 		"{instance}", op.Request.Target.Instance, "{cluster}", op.Request.Target.Cluster,
@@ -168,13 +169,17 @@ func (a Action) Spec(op Operation, gitRef, reference string) PipelineSpec {
 		if !ok {
 			continue
 		}
+		t := p.Type
+		if Hidden(v) {
+			v, t = Mask, ParamString
+		}
 		switch p.Into {
 		case IntoVariable:
 			s.Variables[p.Field] = v
 		case IntoPayload:
 			s.Payload[p.Field] = v
 		case IntoInput:
-			s.Inputs[p.Field] = typed(p.Type, v)
+			s.Inputs[p.Field] = typed(t, v)
 		}
 	}
 	if a.Start == StartTrigger {

@@ -76,7 +76,10 @@ func (s *Service) check(ctx context.Context, op Operation) (again time.Time, mor
 	}
 	_, action, aerr := s.Fleet.Action(op.Request.Target.Cluster, op.Request.Action)
 	if aerr == nil {
-		_, aerr = action.Check(op.Request.Params)
+		var params map[string]string
+		if params, aerr = s.reveal(op.Request.Params); aerr == nil {
+			_, aerr = action.Check(params)
+		}
 	}
 	if aerr == nil {
 		_, aerr = s.Fleet.Resolve(ctx, op.Request.Target.String(), false)
@@ -97,10 +100,10 @@ func (s *Service) check(ctx context.Context, op Operation) (again time.Time, mor
 
 func (s *Service) mayStart(op Operation) *Error {
 	var no *Error
-	if errors.As(s.allowed(op.Request.Actor, MayStart, "start operations"), &no) {
+	if errors.As(s.May(op.Request.Actor, MayStart), &no) {
 		return no
 	}
-	if op.Run > 1 && errors.As(s.allowed(op.RunBy, MayRetry, "retry operations"), &no) {
+	if op.Run > 1 && errors.As(s.May(op.RunBy, MayRetry), &no) {
 		return no
 	}
 	return nil
@@ -176,10 +179,14 @@ func (s *Service) post(ctx context.Context, op Operation) (again time.Time, more
 		_, err = s.apply(ctx, op, GitLabRefused{no.Reason, no.Msg})
 		return again, true, err
 	}
-	spec, err := s.spec(ctx, op)
+	var spec PipelineSpec
+	params, err := s.reveal(op.Request.Params)
+	if err == nil {
+		spec, err = s.spec(ctx, op, params)
+	}
 	var e *Error
 	switch {
-	case errors.As(err, &e) && e.Code == CodeNotFound: // taken out of the configuration meanwhile
+	case errors.As(err, &e) && (e.Code == CodeNotFound || e.Code == CodeInvalid): // taken out of the configuration meanwhile
 		_, err = s.apply(ctx, op, GitLabRefused{e.Reason, e.Msg})
 		return again, true, err
 	case err != nil: // a store that does not answer is no reason to give up
@@ -206,17 +213,23 @@ func (s *Service) posted(ctx context.Context, op Operation, spec PipelineSpec, p
 	s.Log.Warn("pipeline not created", "op", op.ID, "err", cerr)
 	switch {
 	case e.Code == CodeUnavailable && e.NotSent:
-		next, err := s.apply(ctx, op, NotSent{e.Reason, s.Redact(e.Msg)})
+		next, err := s.apply(ctx, op, NotSent{e.Reason, s.RedactFor(op, e.Msg)})
 		return s.retryAt(e, next.Errors), false, err
 	case e.Code == CodeUnavailable:
 		return s.Clock.Now().Add(time.Second), false, nil
 	case e.Reason == ReasonConfigError:
-		if found, ok, ferr := s.Pipelines.Find(ctx, spec); ferr == nil && ok {
+		// GitLab may have made a pipeline that failed at once, and says nothing of it here.
+		found, ok, ferr := s.Pipelines.Find(ctx, spec)
+		switch {
+		case ferr != nil:
+			s.Log.Warn("look for the pipeline", "op", op.ID, "err", ferr)
+			return s.Clock.Now().Add(time.Second), false, nil
+		case ok:
 			_, err = s.apply(ctx, op, Created{Pipeline: found, Adopted: true})
 			return again, true, err
 		}
 	}
-	_, err = s.apply(ctx, op, GitLabRefused{e.Reason, s.Redact(e.Msg)})
+	_, err = s.apply(ctx, op, GitLabRefused{e.Reason, s.RedactFor(op, e.Msg)})
 	return again, true, err
 }
 
@@ -224,7 +237,7 @@ func (s *Service) posted(ctx context.Context, op Operation, spec PipelineSpec, p
 // nothing while the request may still be on its way: only after Linger may the same key be sent
 // again.
 func (s *Service) settle(ctx context.Context, op Operation) (again time.Time, more bool, err error) {
-	spec, err := s.spec(ctx, op)
+	spec, err := s.spec(ctx, op, op.Request.Params) // looking needs no secret
 	var e *Error
 	switch {
 	case errors.As(err, &e) && e.Code == CodeNotFound:
@@ -245,7 +258,7 @@ func (s *Service) settle(ctx context.Context, op Operation) (again time.Time, mo
 	case errors.As(ferr, &e) && e.Code != CodeUnavailable:
 		_, err = s.apply(ctx, op, GitLabRefused{
 			ReasonOutcomeUnknown,
-			"GitLab may have started a pipeline, and its answer was lost; looking for it was refused: " + s.Redact(e.Msg) + " Look in GitLab before you try again.",
+			"GitLab may have started a pipeline, and its answer was lost; looking for it was refused: " + s.RedactFor(op, e.Msg) + " Look in GitLab before you try again.",
 		})
 		return again, true, err
 	case ferr != nil:
@@ -268,7 +281,9 @@ func minTime(a, b time.Time) time.Time {
 	return a
 }
 
-func (s *Service) spec(ctx context.Context, op Operation) (PipelineSpec, error) {
+// spec is what is sent to GitLab. The parameters are handed in, since those that are sent are
+// revealed and those that the reference carries never are.
+func (s *Service) spec(ctx context.Context, op Operation, params map[string]string) (PipelineSpec, error) {
 	project, action, err := s.Fleet.Action(op.Request.Target.Cluster, op.Request.Action)
 	if err != nil {
 		return PipelineSpec{}, err
@@ -277,6 +292,7 @@ func (s *Service) spec(ctx context.Context, op Operation) (PipelineSpec, error) 
 	if err != nil {
 		return PipelineSpec{}, err
 	}
+	op.Request.Params = params
 	return action.Spec(op, project.GitRef, ref), nil
 }
 
@@ -296,7 +312,7 @@ func (s *Service) look(ctx context.Context, op Operation) (again time.Time, more
 		s.Log.Warn("look at pipelines", "op", op.ID, "err", terr)
 		in := LookFailed{ReasonGitLabUnavailable, "GitLab does not answer; what is shown may be old."}
 		if e != nil && e.Code == CodeDenied {
-			in = LookFailed{e.Reason, s.Redact(e.Msg)}
+			in = LookFailed{e.Reason, s.RedactFor(op, e.Msg)}
 		}
 		next, err := s.apply(ctx, op, in)
 		return s.retryAt(e, next.Errors), false, err
@@ -404,12 +420,12 @@ func (s *Service) evidence(ctx context.Context, op Operation, snap Snapshot) *Fa
 	}
 	j := snap.FailedJobs[0]
 	f := &Failure{Pipeline: j.Pipeline, JobID: j.ID, Job: j.Name, Stage: j.Stage, Reason: j.FailureReason, URL: j.URL}
-	tail, err := s.Pipelines.Tail(ctx, op.Project, j.ID, tailBytes)
+	tail, err := s.Pipelines.Tail(ctx, j.Project, j.ID, tailBytes)
 	if err != nil {
-		f.NoTail = "The log is not retrievable: " + s.Redact(UserMsg(err))
+		f.NoTail = "The log is not retrievable: " + s.RedactFor(op, UserMsg(err))
 		return f
 	}
-	f.Tail = s.Redact(tail)
+	f.Tail = s.RedactFor(op, tail)
 	f.Last = lastLine(f.Tail)
 	if f.Tail == "" {
 		f.NoTail = "The job has written no log."

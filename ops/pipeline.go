@@ -66,6 +66,7 @@ func PipelineBlocked(status string) bool { return status == "manual" || status =
 // Job is one GitLab job, read on demand.
 type Job struct {
 	ID            int64
+	Project       string // as the configuration calls it: a child may run in another than the root
 	Pipeline      int64
 	Name          string
 	Stage         string

@@ -531,6 +531,15 @@ func TestOutcomeThatIsNotKnown(t *testing.T) {
 		r.pass(3 * time.Second)
 		r.state(id, ops.Running, "")
 	})
+	t.Run("a refusal that left a pipeline behind, and the look fails", func(t *testing.T) {
+		t.Parallel()
+		r := newRig(t)
+		r.lab.Fail("create", opstest.Fault{Err: &ops.Error{Code: ops.CodeInvalid, Reason: ops.ReasonConfigError, Msg: "Broken."}, Lost: true})
+		r.lab.Fail("find", opstest.Fault{Err: away()})
+		id := r.submit("demo")
+		r.pass(10 * time.Second)
+		r.state(id, ops.Running, "")
+	})
 	t.Run("an error that is none of ours counts as not known", func(t *testing.T) {
 		t.Parallel()
 		r := newRig(t)
@@ -595,6 +604,21 @@ func TestEvidenceIsRedacted(t *testing.T) {
 	}
 	if !slices.Equal(kinds, []ops.DeliveryKind{ops.DeliverCard, ops.DeliverEnd, ops.DeliverLog}) {
 		t.Errorf("got %v owed, want card, end and log in this order", kinds)
+	}
+}
+
+// A child may run in another project than the one that the operation started in.
+func TestEvidenceOfAnotherProject(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	id := r.to(ops.Running)
+	child := r.lab.AddPipeline(ops.Pipeline{Ref: ops.PipelineRef{Project: "images"}, Role: ops.RoleChild, Parent: 101, Status: "failed"})
+	r.lab.AddJob(ops.Job{Pipeline: child, Name: "build", Status: "failed", FailureReason: "script_failure"}, "no space left\n")
+	r.lab.SetStatus(101, "failed")
+	r.pass(6 * time.Second)
+	op := r.state(id, ops.Failed, ops.ReasonJobFailed)
+	if f := op.Failure; f == nil || f.Last != "no space left" {
+		t.Errorf("got %+v, want the log's last line", f)
 	}
 }
 

@@ -32,7 +32,7 @@ func (s *Store) Work(ctx context.Context, kind ops.JobKind, workers int, f Job) 
 		if err != nil {
 			next = micros(s.clock.Now().Add(firstBackoff))
 			if ctx.Err() == nil {
-				s.log.Error("store: cannot take work", "kind", string(kind), "error", err)
+				s.log.Error("store: cannot take work", "kind", string(kind), "err", err)
 			}
 		}
 		for _, j := range js {
@@ -111,7 +111,7 @@ func (s *Store) finish(ctx context.Context, j job, f Job) (next job, more bool) 
 	})
 	if err != nil {
 		// The lease ends by itself and the work is done again.
-		s.log.Error("store: cannot record finished work", "kind", string(j.kind), "op", j.id, "error", err)
+		s.log.Error("store: cannot record finished work", "kind", string(j.kind), "op", j.id, "err", err)
 		return job{}, false
 	}
 	if len(js) == 0 {
@@ -130,7 +130,7 @@ func (s *Store) run(ctx context.Context, j job, f Job) (again time.Time, err err
 			again, err = time.Time{}, fmt.Errorf("panic: %v\n%s", p, debug.Stack())
 		}
 		if err != nil {
-			s.log.Error("store: work failed", "kind", string(j.kind), "op", j.id, "attempts", j.attempts+1, "error", err)
+			s.log.Error("store: work failed", "kind", string(j.kind), "op", j.id, "attempts", j.attempts+1, "err", err)
 		}
 		if s.metrics.Job != nil {
 			s.metrics.Job(j.kind, s.clock.Now().Sub(from), err)

@@ -174,7 +174,7 @@ func (w *writer) commit(all []*update) {
 		crash.Point("store.commit.after")
 	}
 	if err != nil {
-		w.s.log.Error("store: transaction failed", "updates", len(us), "error", err)
+		w.s.log.Error("store: transaction failed", "updates", len(us), "err", err)
 		w.rollback()
 	}
 	for _, u := range us {
@@ -200,7 +200,7 @@ func (w *writer) rollback() {
 	w.c.err = nil
 	_, err := w.c.exec("ROLLBACK")
 	if err != nil {
-		w.s.log.Debug("store: nothing to roll back", "error", err)
+		w.s.log.Debug("store: nothing to roll back", "err", err)
 	}
 	w.c.err = nil
 }

@@ -207,7 +207,7 @@ func (h *Hooks) refuse(w http.ResponseWriter, r *http.Request, status int, why s
 func (h *Hooks) take(ctx context.Context, hosts []hookHost, body []byte) int {
 	e, err := parseEvent(body)
 	if err != nil {
-		h.log.WarnContext(ctx, "webhook without meaning", "error", clip(err.Error(), 200))
+		h.log.WarnContext(ctx, "webhook without meaning", "err", clip(err.Error(), 200))
 		return http.StatusOK
 	}
 	for _, host := range hosts {
@@ -217,7 +217,7 @@ func (h *Hooks) take(ctx context.Context, hosts []hookHost, body []byte) int {
 		}
 		for _, hint := range e.hints(name) {
 			if err := h.sink(ctx, hint); err != nil {
-				h.log.ErrorContext(ctx, "webhook could not be kept", "project", name, "pipeline", hint.PipelineID, "error", err)
+				h.log.ErrorContext(ctx, "webhook could not be kept", "project", name, "pipeline", hint.PipelineID, "err", err)
 				return http.StatusServiceUnavailable
 			}
 		}

@@ -207,7 +207,7 @@ func (w *walk) unchanged(now ops.Pipeline) ([]ops.Pipeline, bool) {
 func (w *walk) failed(pl ops.Pipeline, jobs []jobJSON) {
 	for _, j := range jobs {
 		if j.Status == "failed" && !j.AllowFailure && !pl.AllowFailure {
-			w.out.FailedJobs = append(w.out.FailedJobs, j.job(pl.Ref.ID))
+			w.out.FailedJobs = append(w.out.FailedJobs, j.job(pl.Ref))
 		}
 	}
 }
@@ -295,7 +295,7 @@ func (a *Adapter) Jobs(ctx context.Context, r ops.PipelineRef) ([]ops.Job, error
 	}
 	jobs := make([]ops.Job, 0, len(all))
 	for _, j := range all {
-		jobs = append(jobs, j.job(r.ID))
+		jobs = append(jobs, j.job(r))
 	}
 	return jobs, nil
 }

@@ -91,7 +91,7 @@ func newApp(ctx context.Context, cfg *config.Config, opt appOptions) (_ *App, er
 		return nil, err
 	}
 	a.commands = commands.New(commands.Config{
-		Service: a.service, Templates: text, Trigger: opt.trigger, Log: opt.log,
+		Service: a.service, Templates: text, Trigger: opt.trigger, Log: opt.log, PerMinute: a.cfg.Limits.PerPerson,
 		Platforms: func(name string) (chat.Platform, bool) { p, ok := a.chats[name]; return p, ok },
 	})
 	if err := a.platforms(signer); err != nil {

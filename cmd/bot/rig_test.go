@@ -116,6 +116,7 @@ func (r *rig) config(operations string) *config.Config {
 listen: {public: "127.0.0.1:0", admin: "127.0.0.1:0"}
 store: {path: %q}
 key: env:K
+limits: {per_person: 0}
 gitlab:
   - {name: gl, url: %q, token: "env:R", write_token: "env:W", webhook_tokens: ["env:H"], timeout: 2s, linger: 90s}
 projects:

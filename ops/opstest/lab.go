@@ -119,6 +119,11 @@ func (l *Lab) AddJob(j ops.Job, log string) int64 {
 	defer l.mu.Unlock()
 	j.ID = int64(9001 + len(l.tails))
 	j.URL = "https://gitlab.example/j/" + strconv.FormatInt(j.ID, 10)
+	for _, p := range l.pipelines {
+		if p.Ref.ID == j.Pipeline {
+			j.Project = p.Ref.Project
+		}
+	}
 	l.jobs[j.Pipeline] = append(l.jobs[j.Pipeline], j)
 	l.tails[j.ID] = log
 	return j.ID
@@ -251,9 +256,16 @@ func (l *Lab) Jobs(ctx context.Context, r ops.PipelineRef) ([]ops.Job, error) {
 }
 
 // Tail implements [ops.Pipelines].
-func (l *Lab) Tail(ctx context.Context, _ string, job int64, limit int) (string, error) {
+func (l *Lab) Tail(ctx context.Context, project string, job int64, limit int) (string, error) {
 	_, err := l.enter(ctx, "tail")
 	defer l.mu.Unlock()
+	for _, js := range l.jobs {
+		for _, j := range js {
+			if j.ID == job && j.Project != project {
+				return "", &ops.Error{Code: ops.CodeNotFound, Reason: ops.ReasonPipelineDeleted, Msg: "There is no such job."}
+			}
+		}
+	}
 	tail := l.tails[job]
 	return tail[max(0, len(tail)-limit):], err
 }
