@@ -4,6 +4,7 @@ package clock
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 )
@@ -39,6 +40,35 @@ func Sleep(ctx context.Context, c Clock, d time.Duration) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+}
+
+// WithTimeout is [context.WithTimeout] by the time of c.
+func WithTimeout(ctx context.Context, c Clock, d time.Duration) (context.Context, context.CancelFunc) {
+	if _, ok := c.(System); ok {
+		return context.WithTimeout(ctx, d)
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	fires, stop := c.After(d)
+	go func() {
+		defer stop()
+		select {
+		case <-fires:
+			cancel(context.DeadlineExceeded)
+		case <-ctx.Done():
+		}
+	}()
+	return timed{ctx}, func() { cancel(context.Canceled) }
+}
+
+// timed is a context whose end by time looks as one of package context does.
+type timed struct{ context.Context }
+
+// Err implements [context.Context].
+func (t timed) Err() error {
+	if err := t.Context.Err(); err == nil || !errors.Is(context.Cause(t.Context), context.DeadlineExceeded) {
+		return err
+	}
+	return context.DeadlineExceeded
 }
 
 // Fake is a clock that stands still until it is moved. Use NewFake.
