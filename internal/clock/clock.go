@@ -4,7 +4,6 @@ package clock
 
 import (
 	"context"
-	"errors"
 	"sync"
 	"time"
 )
@@ -47,28 +46,47 @@ func WithTimeout(ctx context.Context, c Clock, d time.Duration) (context.Context
 	if _, ok := c.(System); ok {
 		return context.WithTimeout(ctx, d)
 	}
-	ctx, cancel := context.WithCancelCause(ctx)
+	t := &timed{Context: ctx, done: make(chan struct{})}
 	fires, stop := c.After(d)
 	go func() {
 		defer stop()
 		select {
 		case <-fires:
-			cancel(context.DeadlineExceeded)
+			t.end(context.DeadlineExceeded)
 		case <-ctx.Done():
+			t.end(ctx.Err())
+		case <-t.done:
 		}
 	}()
-	return timed{ctx}, func() { cancel(context.Canceled) }
+	return t, func() { t.end(context.Canceled) }
 }
 
-// timed is a context whose end by time looks as one of package context does.
-type timed struct{ context.Context }
+// timed is a context with an end of its own.
+type timed struct {
+	context.Context
+
+	done chan struct{}
+	mu   sync.Mutex
+	err  error
+}
+
+func (t *timed) end(err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.err == nil {
+		t.err = err
+		close(t.done)
+	}
+}
+
+// Done implements [context.Context].
+func (t *timed) Done() <-chan struct{} { return t.done }
 
 // Err implements [context.Context].
-func (t timed) Err() error {
-	if err := t.Context.Err(); err == nil || !errors.Is(context.Cause(t.Context), context.DeadlineExceeded) {
-		return err
-	}
-	return context.DeadlineExceeded
+func (t *timed) Err() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.err
 }
 
 // Fake is a clock that stands still until it is moved. Use NewFake.
