@@ -12,9 +12,11 @@ import (
 )
 
 // Budget keeps below what a platform lets a bot write, so that a burst of changes costs a few
-// edits and never a rate limit. What cannot be sent now is not queued: the newest state is sent
-// when the budget allows. Part of each budget is kept for what matters most: the first post of a
-// card and the last edit of a run. Safe for concurrent use.
+// edits and never a rate limit. What cannot be sent now is given its place in a line: the time at
+// which it may come back, which is another one for each message. So a thousand cards that wait cost
+// one look each when their turn comes, and not a thousand looks a second. Nothing else is queued:
+// the newest state is sent. Part of each budget is kept for what matters most: the first post of a
+// card and the last edit of a run have a line of their own. Safe for concurrent use.
 type Budget struct {
 	rate func(platform string) chat.Rate
 
@@ -23,6 +25,7 @@ type Budget struct {
 	posts    map[string]*bucket   // by channel
 	quiet    map[string]time.Time // by workspace: when it takes posts again
 	lastEdit map[string]time.Time // by message
+	many     int                  // so many entries are worth looking through
 }
 
 // NewBudget returns a budget over the rates of the platforms. A zero field of a rate is no limit.
@@ -109,21 +112,20 @@ func (b *Budget) editBucket(c ops.Conversation, r chat.Rate) *bucket {
 
 // forget bounds the memory: what has not been used for a while has its full budget anyway.
 func (b *Budget) forget(now time.Time) {
-	const most = 4096
-	if len(b.lastEdit) > most {
-		for m, at := range b.lastEdit {
-			if now.Sub(at) > time.Minute {
-				delete(b.lastEdit, m)
-			}
+	if len(b.lastEdit)+len(b.posts) < max(b.many, 4096) {
+		return
+	}
+	for m, at := range b.lastEdit {
+		if now.Sub(at) > time.Minute {
+			delete(b.lastEdit, m)
 		}
 	}
-	if len(b.posts) > most {
-		for c, l := range b.posts {
-			if l.full(now) {
-				delete(b.posts, c)
-			}
+	for c, l := range b.posts {
+		if l.full(now) {
+			delete(b.posts, c)
 		}
 	}
+	b.many = 2 * (len(b.lastEdit) + len(b.posts))
 }
 
 func workspace(c ops.Conversation) string { return c.Platform + "/" + c.Workspace }
@@ -137,13 +139,15 @@ func later(a, b time.Time) time.Time {
 	return b
 }
 
-// bucket is one limit and those who wait for it.
+// bucket is one limit and the two lines of those who wait for it.
 type bucket struct {
 	limiter *rate.Limiter // nil: no limit
+	gap     time.Duration // from one token to the next
 	reserve float64       // tokens that only urgent takers may use
 	until   time.Time     // nothing is given before: the platform said so
 	turns   map[waiter]time.Time
-	last    map[bool]time.Time // the last turn given to urgent takers, and to the others
+	last    map[bool]time.Time // the end of the line of urgent takers, and of the others
+	many    int                // so many turns are worth looking through
 }
 
 type waiter struct {
@@ -152,60 +156,64 @@ type waiter struct {
 }
 
 func newBucket(perSecond, burst float64) *bucket {
-	l := &bucket{turns: map[waiter]time.Time{}, last: map[bool]time.Time{}}
+	l := &bucket{turns: map[waiter]time.Time{}, last: map[bool]time.Time{}, gap: time.Millisecond}
 	if perSecond > 0 {
 		n := max(1, int(math.Ceil(burst)))
 		l.limiter, l.reserve = rate.NewLimiter(rate.Limit(perSecond), n), float64(n/2)
+		l.gap = time.Duration(math.Ceil(float64(time.Second) / perSecond))
 	}
 	return l
 }
 
-// take gives a token, or says when it is the taker's turn. Each waiter gets a turn of its own, so
-// that they do not all come back at the same moment for the same token.
+// take gives a token, or says when it is the taker's turn.
 func (l *bucket) take(key string, urgent bool, now time.Time) (at time.Time, ok bool) {
 	w := waiter{key, urgent}
+	turn, waits := l.turns[w]
+	if waits && now.Before(turn) && !turn.Before(l.until) {
+		return turn, false
+	}
 	need := 1.0
 	if !urgent {
 		need += l.reserve
 	}
-	free := l.until
-	if l.limiter != nil {
-		if missing := need - l.limiter.TokensAt(now); missing > 0 {
-			wait := time.Duration(math.Ceil(missing / float64(l.limiter.Limit()) * float64(time.Second)))
-			free = later(free, now.Add(wait))
-		}
-	}
-	if free.After(now) {
-		return l.turn(w, free, now), false
+	free := l.free(need, now)
+	// Who has just come does not pass those in the line, unless a turn was left unused.
+	pushes := !waits && l.last[urgent].After(now) && l.free(need+1, now).After(now)
+	if free.After(now) || pushes {
+		return l.join(w, free, now), false
 	}
 	if l.limiter != nil {
-		l.limiter.AllowN(now, 1)
+		l.limiter.ReserveN(now, 1)
 	}
 	delete(l.turns, w)
 	return now, true
 }
 
-// maxSpread is how far turns are spread. Beyond it a turn would be so far off that the waiter is
-// better woken among others and may be lucky.
-const maxSpread = time.Minute
-
-func (l *bucket) turn(w waiter, free, now time.Time) time.Time {
-	if at, ok := l.turns[w]; ok && at.After(now) && !at.Before(free) {
+// free is when there are so many tokens, if nobody takes one.
+func (l *bucket) free(need float64, now time.Time) time.Time {
+	at := later(now, l.until)
+	if l.limiter == nil {
 		return at
 	}
-	gap := 10 * time.Millisecond
-	if l.limiter != nil {
-		gap = time.Duration(float64(time.Second) / float64(l.limiter.Limit()))
+	const rounding = 1e-6
+	if missing := need - l.limiter.TokensAt(now); missing > rounding {
+		at = later(at, now.Add(time.Duration(math.Ceil(missing*float64(l.gap)))))
 	}
-	at := later(free, l.last[w.urgent].Add(gap))
-	if at.Sub(free) > maxSpread {
-		at = free
+	return at
+}
+
+// join puts a taker at the end of the line.
+func (l *bucket) join(w waiter, free, now time.Time) time.Time {
+	at := later(free, l.last[w.urgent].Add(l.gap))
+	if len(l.turns) >= max(l.many, 4096) { // who did not come does not come any more
+		for other, turn := range l.turns {
+			if now.Sub(turn) > time.Minute {
+				delete(l.turns, other)
+			}
+		}
+		l.many = 2 * len(l.turns)
 	}
-	l.last[w.urgent] = at
-	if len(l.turns) > 4096 {
-		clear(l.turns)
-	}
-	l.turns[w] = at
+	l.last[w.urgent], l.turns[w] = at, at
 	return at
 }
 
@@ -217,5 +225,8 @@ func (l *bucket) spare(now time.Time) bool {
 }
 
 func (l *bucket) full(now time.Time) bool {
+	if now.Sub(later(l.last[true], l.last[false])) <= time.Minute { // somebody may still come
+		return false
+	}
 	return !now.Before(l.until) && (l.limiter == nil || l.limiter.TokensAt(now) >= float64(l.limiter.Burst()))
 }

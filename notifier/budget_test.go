@@ -88,29 +88,112 @@ func TestBudgetKeepsAReserveForTheEndAndForFirstPosts(t *testing.T) {
 	}
 }
 
-func TestBudgetGivesEachWaiterATurnOfItsOwn(t *testing.T) {
+// Each of many messages that wait gets a turn of its own, is let through when it comes then, and not
+// before: nobody comes in vain, and nobody who comes later passes them.
+func TestBudgetGivesEachMessageATurn(t *testing.T) {
+	t.Parallel()
+	const n = 1000
+	for _, tc := range []struct {
+		name  string
+		burst int
+		every time.Duration
+		ask   func(b *notifier.Budget, i int, now time.Time) (bool, time.Time)
+	}{
+		{"replies", 3, time.Second, func(b *notifier.Budget, i int, now time.Time) (bool, time.Time) {
+			return b.Post(in("C1"), fmt.Sprintf("key-%d", i), false, now)
+		}},
+		{"first posts", 5, time.Second, func(b *notifier.Budget, i int, now time.Time) (bool, time.Time) {
+			return b.Post(in("C1"), fmt.Sprintf("key-%d", i), true, now)
+		}},
+		{"edits", 5, 1500 * time.Millisecond, func(b *notifier.Budget, i int, now time.Time) (bool, time.Time) {
+			return b.Edit(in("C1"), fmt.Sprintf("ts-%d", i), false, now)
+		}},
+		{"last edits", 10, 1500 * time.Millisecond, func(b *notifier.Budget, i int, now time.Time) (bool, time.Time) {
+			return b.Edit(in("C1"), fmt.Sprintf("ts-%d", i), true, now)
+		}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			b := notifier.NewBudget(slackRate)
+			turns := map[int]time.Time{}
+			for i := range n {
+				ok, at := tc.ask(b, i, start())
+				if ok != (i < tc.burst) {
+					t.Fatalf("message %d: got %t, want the first %d let through", i, ok, tc.burst)
+				}
+				if !ok {
+					turns[i] = at
+				}
+			}
+			for i := tc.burst; i < n; i++ {
+				want := start().Add(time.Duration(i-tc.burst+1) * tc.every)
+				if d := turns[i].Sub(want).Abs(); d > time.Millisecond {
+					t.Fatalf("message %d: got its turn at %s, want %s", i, turns[i], want)
+				}
+				if ok, at := tc.ask(b, i, turns[i].Add(-time.Millisecond)); ok || !at.Equal(turns[i]) {
+					t.Fatalf("message %d before its turn: got %t, %s, want no, and the same turn", i, ok, at)
+				}
+				if i+1 < n {
+					if ok, _ := tc.ask(b, n+i, turns[i]); ok {
+						t.Fatalf("a newcomer passed message %d", i)
+					}
+				}
+				if ok, _ := tc.ask(b, i, turns[i]); !ok {
+					t.Fatalf("message %d at its turn: got no", i)
+				}
+			}
+		})
+	}
+}
+
+// Those who leave the line leave its budget to others.
+func TestBudgetIsNotWastedOnThoseWhoDoNotCome(t *testing.T) {
+	t.Parallel()
+	b := notifier.NewBudget(slackRate)
+	for i := range 1000 {
+		b.Edit(in("C1"), fmt.Sprintf("ts-%d", i), false, start())
+	}
+	given := 0
+	for s := range 600 {
+		if ok, _ := b.Edit(in("C1"), fmt.Sprintf("other-%d", s), false, start().Add(time.Duration(s)*time.Second)); ok {
+			given++
+		}
+	}
+	if given < 300 {
+		t.Errorf("got %d edits in ten minutes, want about 40 a minute", given)
+	}
+}
+
+// When many came too late for their turns, the limit holds all the same.
+func TestBudgetHoldsForThoseWhoComeTogetherAndLate(t *testing.T) {
+	t.Parallel()
+	b := notifier.NewBudget(slackRate)
+	for i := range 200 {
+		b.Edit(in("C1"), fmt.Sprintf("ts-%d", i), false, start())
+	}
+	given := 0
+	for i := range 200 {
+		if ok, _ := b.Edit(in("C1"), fmt.Sprintf("ts-%d", i), false, start().Add(time.Hour)); ok {
+			given++
+		}
+	}
+	if given > 10 {
+		t.Errorf("got %d edits at one moment, want at most the burst", given)
+	}
+}
+
+func TestBudgetLetsFinalEditsPassTheGap(t *testing.T) {
 	t.Parallel()
 	b := notifier.NewBudget(slackRate)
 	now := start()
-	turns := map[time.Time]string{}
-	for n := range 40 {
-		ref := fmt.Sprint("card", n)
-		ok, at := b.Edit(in("C1"), ref, false, now)
-		if ok {
-			continue
-		}
-		if other, taken := turns[at]; taken {
-			t.Errorf("%s and %s both got the turn at %v", ref, other, at)
-		}
-		turns[at] = ref
-		if again, same := b.Edit(in("C1"), ref, false, now.Add(time.Second)); again || !same.Equal(at) {
-			t.Errorf("%s asks again: got turn %v, want the same %v", ref, same, at)
-		}
+	if ok, _ := b.Edit(in("C1"), "ts", false, now); !ok {
+		t.Fatal("the first edit has to wait")
 	}
-	for n := range 2000 {
-		if _, at := b.Edit(in("C1"), fmt.Sprint("more", n), false, now); at.Sub(now) > 2*time.Minute {
-			t.Fatalf("got a turn %v away, want it soon enough to be lucky", at.Sub(now))
-		}
+	if ok, at := b.Edit(in("C1"), "ts", false, now.Add(time.Second)); ok || !at.Equal(now.Add(3*time.Second)) {
+		t.Errorf("second edit: got %t, %s, want it after 3 s", ok, at)
+	}
+	if ok, _ := b.Edit(in("C1"), "ts", true, now.Add(time.Second)); !ok {
+		t.Error("the final edit has to wait")
 	}
 }
 

@@ -1,10 +1,13 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -85,6 +88,22 @@ func (r *bot) cpu() time.Duration {
 		return 0
 	}
 	return u.CPU
+}
+
+// pid is the number of its process, 0 if it does not run.
+func (r *bot) pid() int {
+	all, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		return 0
+	}
+	for _, path := range all {
+		line, err := os.ReadFile(path)
+		if err == nil && bytes.Contains(line, []byte("\x00serve\x00")) && bytes.Contains(line, []byte(r.dir)) {
+			n, _ := strconv.Atoi(filepath.Base(filepath.Dir(path)))
+			return n
+		}
+	}
+	return 0
 }
 
 // stop kills it, as a power cut would: what was acknowledged must be on disk.
