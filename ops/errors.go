@@ -40,6 +40,7 @@ const (
 	ReasonAlreadyCanceling  Reason = "already_canceling"
 	ReasonOldButton         Reason = "old_button"
 	ReasonForgedButton      Reason = "forged_button"
+	ReasonCopiedCard        Reason = "copied_card"
 	ReasonGitLabUnavailable Reason = "gitlab_unavailable"
 	ReasonGitLabDenied      Reason = "gitlab_denied"
 	ReasonGitLabRefused     Reason = "gitlab_refused"

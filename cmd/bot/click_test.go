@@ -56,8 +56,8 @@ func TestT11_ButtonsCountOnlyOnTheirCardForTheirRunAndForWhoMay(t *testing.T) {
 		on                chattest.Sent
 		want              string
 	}{
-		{"copied card", "alice", cancel, copied, "forged_button"},
-		{"other channel", "alice", cancel, elsewhere, "forged_button"},
+		{"copied card", "alice", cancel, copied, "copied_card"},
+		{"other channel", "alice", cancel, elsewhere, "copied_card"},
 		{"forged token", "alice", cancel[:len(cancel)-2] + "xx", card, "forged_button"},
 		{"no token", "alice", "", card, "forged_button"},
 		{"wrong person", "bob", cancel, card, "not_allowed"},
