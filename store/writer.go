@@ -10,12 +10,25 @@ import (
 	"sync/atomic"
 	"time"
 
+	"ocim/internal/clock"
 	"ocim/internal/crash"
 	"ocim/ops"
 )
 
 // maxBatch bounds how many updates share one commit, and with it how long the first of them waits.
 const maxBatch = 256
+
+// A batch that follows one with several updates waits a moment for as many as that one had: those
+// who have been answered may be about to ask for the next. Each commit costs a sync of the disk,
+// so that under load fewer and larger ones do more. A single update never waits.
+const (
+	gatherFrom = 4                      // updates in a batch before it is worth waiting for more
+	gatherFor  = 500 * time.Microsecond // at most; Go's timers may make it a millisecond
+)
+
+// lateShare: of a batch full of what people and GitLab wait for, so many updates to one are those
+// that only record work in the background.
+const lateShare = 4
 
 // errClosed: the store takes no more updates.
 var errClosed = errors.New("store is closed")
@@ -50,6 +63,8 @@ type writer struct {
 
 	mu     sync.Mutex
 	queue  []*update
+	late   []*update // of work in the background: these wait while there are others
+	enough int       // the writer wants to hear of the queue when it has so many
 	closed bool
 }
 
@@ -60,7 +75,15 @@ func newWriter(s *Store, c *conn) *writer {
 // do runs f in a transaction of its own or together with others, and returns when the outcome is
 // on disk. When ctx ends before f has begun, f never runs; when it ends during the commit, the
 // outcome is not known and the error says so.
-func (w *writer) do(ctx context.Context, f func(*tx) error) error {
+func (w *writer) do(ctx context.Context, f func(*tx) error) error { return w.submit(ctx, &w.queue, f) }
+
+// doLate is do for work in the background: while the queue is full of other updates, these get a
+// part of each commit.
+func (w *writer) doLate(ctx context.Context, f func(*tx) error) error {
+	return w.submit(ctx, &w.late, f)
+}
+
+func (w *writer) submit(ctx context.Context, queue *[]*update, f func(*tx) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -70,9 +93,12 @@ func (w *writer) do(ctx context.Context, f func(*tx) error) error {
 		w.mu.Unlock()
 		return unavailable(errClosed)
 	}
-	w.queue = append(w.queue, u)
+	*queue = append(*queue, u)
+	enough := len(w.queue) >= w.enough
 	w.mu.Unlock()
-	w.ring()
+	if enough {
+		w.ring()
+	}
 
 	select {
 	case <-u.done:
@@ -121,31 +147,66 @@ func (w *writer) close(ctx context.Context) error {
 func (w *writer) run() {
 	defer close(w.over)
 	for range w.bell {
-		for {
+		for last := 0; ; {
 			// Those that the last commit has answered may have the next update at hand.
 			runtime.Gosched()
-			us, last := w.take()
-			if last {
+			w.gather(last)
+			us, people, over := w.take()
+			if over {
 				return
 			}
 			if len(us) == 0 {
 				break
 			}
 			w.commit(us)
+			last = people
 		}
 	}
 }
 
-// take returns what waits, at most maxBatch, and whether nothing will ever come any more.
-func (w *writer) take() (us []*update, last bool) {
+// gather waits until about as many updates wait as the last batch had, but not long.
+func (w *writer) gather(last int) {
+	if last < gatherFrom {
+		return
+	}
+	w.mu.Lock()
+	w.enough = min(last*3/4, maxBatch)
+	wait := len(w.queue) < w.enough && !w.closed
+	w.mu.Unlock()
+	if wait {
+		// The machine's time, whatever the store's clock says: this waits for goroutines.
+		fires, stop := clock.System{}.After(gatherFor)
+		select {
+		case <-w.bell:
+		case <-fires:
+		}
+		stop()
+	}
+	w.mu.Lock()
+	w.enough = 0
+	w.mu.Unlock()
+}
+
+// take returns what waits, at most maxBatch, how many of it are not work in the background, and
+// whether nothing will ever come any more.
+func (w *writer) take() (us []*update, people int, over bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	n := min(len(w.queue), maxBatch)
-	us = w.queue[:n:n]
-	if w.queue = w.queue[n:]; len(w.queue) == 0 {
+	people = min(len(w.queue), maxBatch)
+	late := maxBatch - people
+	if people > 0 {
+		late = min(late, max(1, people/lateShare))
+	}
+	late = min(late, len(w.late))
+	us = append(make([]*update, 0, people+late), w.queue[:people]...)
+	us = append(us, w.late[:late]...)
+	if w.queue = w.queue[people:]; len(w.queue) == 0 {
 		w.queue = nil
 	}
-	return us, w.closed && n == 0
+	if w.late = w.late[late:]; len(w.late) == 0 {
+		w.late = nil
+	}
+	return us, people, w.closed && len(us) == 0
 }
 
 // commit runs us in one transaction and answers all of them after the commit.
