@@ -22,8 +22,8 @@ const maxBatch = 256
 // who have been answered may be about to ask for the next. Each commit costs a sync of the disk,
 // so that under load fewer and larger ones do more. A single update never waits.
 const (
-	gatherFrom = 4                      // updates in a batch before it is worth waiting for more
-	gatherFor  = 500 * time.Microsecond // at most; Go's timers may make it a millisecond
+	gatherFor   = 500 * time.Microsecond // at most; Go's timers may make it a millisecond
+	gatherProbe = 8                      // after so many batches one waits for one update more
 )
 
 // lateShare: of a batch full of what people and GitLab wait for, so many updates to one are those
@@ -146,11 +146,12 @@ func (w *writer) close(ctx context.Context) error {
 // run works until the store is closed and nothing waits.
 func (w *writer) run() {
 	defer close(w.over)
+	var g gathering
 	for range w.bell {
 		for last := 0; ; {
 			// Those that the last commit has answered may have the next update at hand.
 			runtime.Gosched()
-			w.gather(last)
+			w.gather(&g, last)
 			us, people, over := w.take()
 			if over {
 				return
@@ -164,13 +165,29 @@ func (w *writer) run() {
 	}
 }
 
-// gather waits until about as many updates wait as the last batch had, but not long.
-func (w *writer) gather(last int) {
-	if last < gatherFrom {
+// gathering is what the writer has learned of how many ask at the same time.
+type gathering struct {
+	goal    int // updates that are worth waiting for
+	batches int
+}
+
+// gather waits, but not long, until as many updates wait as seem to come together: as the last batch
+// had, and now and then one more, since batches that are small stay small.
+func (w *writer) gather(g *gathering, last int) {
+	if last < 2 {
+		g.goal = 0
 		return
 	}
+	if g.goal = max(g.goal, last); g.batches%gatherProbe == 0 {
+		g.goal++
+	}
+	g.batches++
 	w.mu.Lock()
-	w.enough = min(last*3/4, maxBatch)
+	w.enough = min(g.goal, maxBatch)
+	select {
+	case <-w.bell: // rung during the commit, for what waits now
+	default:
+	}
 	wait := len(w.queue) < w.enough && !w.closed
 	w.mu.Unlock()
 	if wait {
@@ -184,6 +201,7 @@ func (w *writer) gather(last int) {
 	}
 	w.mu.Lock()
 	w.enough = 0
+	g.goal = min(g.goal, len(w.queue))
 	w.mu.Unlock()
 }
 
