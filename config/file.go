@@ -237,6 +237,6 @@ type Limits struct {
 	ChatBody int64 `yaml:"chat_body" default:"1048576"`
 	// Largest webhook body, in bytes.
 	GitLabBody int64 `yaml:"gitlab_body" default:"4194304"`
-	// Requests worked on at the same time. More are answered 503 and come again.
+	// Requests worked on at the same time, of chat and of webhooks each. More are answered 503 and come again.
 	InFlight int `yaml:"in_flight" default:"256"`
 }
