@@ -126,9 +126,13 @@ type Accepted struct {
 }
 
 func (c *Commands) accepted(ctx context.Context, op ops.Operation, done string) Accepted {
+	link := ""
+	if op.State != ops.Requested || op.Version > 0 { // else it was recorded a moment ago and has no card yet
+		link = c.permalink(ctx, op.ID)
+	}
 	return Accepted{
 		ID: f(op.ID), Action: f(op.Request.Action), Instance: f(op.Request.Target.Instance), Cluster: f(op.Request.Target.Cluster),
-		State: f(string(op.State)), Trigger: f(c.Trigger), Done: f(done), Run: op.Run, Link: f(c.permalink(ctx, op.ID)),
+		State: f(string(op.State)), Trigger: f(c.Trigger), Done: f(done), Run: op.Run, Link: f(link),
 	}
 }
 

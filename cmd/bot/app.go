@@ -195,7 +195,7 @@ func (a *App) Run(ctx context.Context) error {
 	front, back, admins := &parts{fail: fail}, &parts{fail: fail}, &parts{fail: fail}
 
 	places := max(1, a.cfg.Limits.InFlight)
-	crowd := newCrowd(a.public, a.opt.clock, 4*places+16, a.metrics.cut.Inc)
+	crowd := newCrowd(a.public, a.opt.clock, connections(places), a.metrics)
 	public := newGuard(a.mux, places, crowd.makeRoom, a.metrics, a.opt.clock, a.opt.log)
 	admins.start(func() error {
 		return serve(last, a.adminL, admin(a.metrics, func(c context.Context) error { return a.ready(c, ctx) }), a.opt.clock, a.opt.log)
@@ -232,6 +232,10 @@ func (a *App) Run(ctx context.Context) error {
 	a.opt.log.Info("ocim has stopped")
 	return err
 }
+
+// connections is how many connections the public listener keeps for so many places of a class: a
+// burst of several times the places is told to come again rather than cut off.
+func connections(places int) int { return 8*places + 64 }
 
 // drain gives what has begun its time, then cuts it off.
 func (a *App) drain(ended func()) {

@@ -19,9 +19,9 @@ import (
 type crowd struct {
 	net.Listener
 
-	clock clock.Clock
-	limit int    // connections; more are not kept open
-	onCut func() // is told of each connection that was closed to make room; must be fast
+	clock   clock.Clock
+	limit   int // connections; more are not kept open
+	metrics *metrics
 
 	mu     sync.Mutex
 	open   int
@@ -32,16 +32,16 @@ type crowd struct {
 type guest struct {
 	net.Conn
 
-	crowd  *crowd
-	place  *list.Element // in crowd.waited; nil while the bot has all it needs to answer
-	since  time.Time     // when it came to stand there
-	inside bool          // a request is under way
-	gone   bool
+	crowd *crowd
+	place *list.Element // in crowd.waited; nil while the bot has all it needs to answer
+	since time.Time     // when it came to stand there
+	slot  chan struct{} // where its request has a place; nil between requests
+	gone  bool
 }
 
 // newCrowd returns l with at most limit connections.
-func newCrowd(l net.Listener, c clock.Clock, limit int, onCut func()) *crowd {
-	return &crowd{Listener: l, clock: c, limit: limit, onCut: onCut}
+func newCrowd(l net.Listener, c clock.Clock, limit int, m *metrics) *crowd {
+	return &crowd{Listener: l, clock: c, limit: limit, metrics: m}
 }
 
 // Accept implements [net.Listener].
@@ -69,15 +69,16 @@ func (c *crowd) enter(conn net.Conn) *guest {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.open++
+	c.metrics.open.Inc()
 	g.wait()
 	return g
 }
 
-// makeRoom closes the connection whose request has kept the bot waiting longest, if that is at
-// least patience, and reports whether there was one.
-func (c *crowd) makeRoom(patience time.Duration) bool {
+// makeRoom closes the connection whose request, with a place in slot, has kept the bot waiting
+// longest, if that is at least patience. It reports whether there was one.
+func (c *crowd) makeRoom(slot chan struct{}, patience time.Duration) bool {
 	now := c.clock.Now()
-	return c.cut(func(g *guest) bool { return g.inside && now.Sub(g.since) >= patience })
+	return c.cut(func(g *guest) bool { return g.slot == slot && now.Sub(g.since) >= patience })
 }
 
 // cut closes the first connection that is waited for and of which may holds.
@@ -94,7 +95,7 @@ func (c *crowd) cut(may func(*guest) bool) bool {
 		return false
 	}
 	_ = found.Close() // the peer is not waiting for anything
-	c.onCut()
+	c.metrics.cut.Inc()
 	return true
 }
 
@@ -115,11 +116,12 @@ func (g *guest) leave() {
 	}
 }
 
-// begin notes that a request has come, and whether the rest of it is waited for.
-func (g *guest) begin(more bool) {
+// begin notes that a request has come and has a place in slot, and whether the rest of it is waited
+// for.
+func (g *guest) begin(slot chan struct{}, more bool) {
 	g.crowd.mu.Lock()
 	defer g.crowd.mu.Unlock()
-	g.inside = true
+	g.slot = slot
 	if g.leave(); more {
 		g.wait()
 	}
@@ -136,7 +138,7 @@ func (g *guest) complete() {
 func (g *guest) end() {
 	g.crowd.mu.Lock()
 	defer g.crowd.mu.Unlock()
-	g.inside = false
+	g.slot = nil
 	g.wait()
 }
 
@@ -146,6 +148,7 @@ func (g *guest) Close() error {
 	if !g.gone {
 		g.gone = true
 		g.crowd.open--
+		g.crowd.metrics.open.Dec()
 		g.leave()
 	}
 	g.crowd.mu.Unlock()
@@ -159,15 +162,16 @@ func remember(ctx context.Context, conn net.Conn) context.Context {
 	return context.WithValue(ctx, guestKey{}, conn)
 }
 
-// watch makes r's connection count as waited for while the body comes. The caller calls end when
-// the request is over. Where the listener is no crowd it does nothing.
-func watch(r *http.Request) (end func()) {
+// watch makes the connection of r, which has a place in slot, count as waited for while the body
+// comes. The caller calls end when the request is over. Where the listener is no crowd it does
+// nothing.
+func watch(r *http.Request, slot chan struct{}) (end func()) {
 	g, ok := r.Context().Value(guestKey{}).(*guest)
 	if !ok {
 		return func() {}
 	}
 	more := r.Body != nil && r.Body != http.NoBody
-	if g.begin(more); more {
+	if g.begin(slot, more); more {
 		r.Body = &watchedBody{ReadCloser: r.Body, over: g.complete}
 	}
 	return g.end

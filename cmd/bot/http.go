@@ -72,52 +72,54 @@ type guard struct {
 	next    http.Handler
 	chat    chan struct{}
 	hooks   chan struct{}
-	room    func(time.Duration) bool // see crowd.makeRoom
+	room    func(chan struct{}, time.Duration) bool // see crowd.makeRoom
 	metrics *metrics
 	clock   clock.Clock
 	log     *slog.Logger
 }
 
 // newGuard returns a guard that lets places requests of each class work at the same time.
-func newGuard(next http.Handler, places int, room func(time.Duration) bool, m *metrics, c clock.Clock, log *slog.Logger) *guard {
+func newGuard(next http.Handler, places int, room func(chan struct{}, time.Duration) bool, m *metrics, c clock.Clock, log *slog.Logger) *guard {
 	return &guard{
 		next: next, chat: make(chan struct{}, places), hooks: make(chan struct{}, places),
 		room: room, metrics: m, clock: c, log: log,
 	}
 }
 
-// enter takes a place and returns what gives it back, nil if there is none to be had.
-func (g *guard) enter(r *http.Request) (leave func()) {
-	slots := g.chat
+// class is where r may have a place.
+func (g *guard) class(r *http.Request) chan struct{} {
 	if strings.HasPrefix(r.URL.Path, "/gitlab/") {
-		slots = g.hooks
+		return g.hooks
 	}
-	leave = func() { <-slots }
+	return g.chat
+}
+
+// enter takes a place for r, and reports whether there was one to be had.
+func (g *guard) enter(r *http.Request, slots chan struct{}) bool {
 	select {
 	case slots <- struct{}{}:
-		return leave
+		return true
 	default:
 	}
-	if !g.room(patience) {
-		return nil
+	if !g.room(slots, patience) {
+		return false
 	}
 	fires, stop := g.clock.After(patience) // the one that was closed needs a moment to go
 	defer stop()
 	select {
 	case slots <- struct{}{}:
-		return leave
+		return true
 	case <-fires:
-		return nil
+		return false
 	case <-r.Context().Done():
-		return nil
+		return false
 	}
 }
 
 // ServeHTTP implements [http.Handler].
 func (g *guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	defer watch(r)()
-	leave := g.enter(r)
-	if leave == nil {
+	slots := g.class(r)
+	if !g.enter(r, slots) {
 		g.metrics.shed.Inc()
 		g.log.Debug("request shed", "route", routeOf(r))
 		w.Header().Set("Retry-After", "1")
@@ -125,7 +127,8 @@ func (g *guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusServiceUnavailable)
 		return
 	}
-	defer leave()
+	defer func() { <-slots }()
+	defer watch(r, slots)()
 	rec := &recorder{ResponseWriter: w, status: http.StatusOK}
 	start := g.clock.Now()
 	defer func() {

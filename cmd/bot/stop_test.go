@@ -34,7 +34,7 @@ type live struct {
 // run opens the listeners and starts everything. It ends with the test if not before.
 func (r *rig) run() *live {
 	r.t.Helper()
-	if err := r.app.Listen(r.t.Context()); err != nil {
+	if err := r.talk.listen(r.app); err != nil {
 		r.t.Fatal(err)
 	}
 	ctx, stop := context.WithCancel(context.Background())
@@ -157,9 +157,9 @@ func leases(t *testing.T, r *rig) int {
 // on disk, and the next start brings each to its end with one pipeline and one final card.
 func TestF04I03I04_StopAtAnyMomentLeavesNothingHalf(t *testing.T) {
 	t.Parallel()
-	trials := 24
+	trials := 12
 	if testing.Short() {
-		trials = 6
+		trials = 4
 	}
 	for seed := range trials {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {

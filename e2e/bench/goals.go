@@ -68,6 +68,9 @@ func (b *bench) commandRound(ctx context.Context) (s stretch, err error) {
 	s = b.measure(ctx, "B1 ocim", r, func() outcome {
 		return closed(ctx, r.address(), newCommands(&count, acceptedText), conns, b.duration)
 	})
+	if b.verbose {
+		b.debugf("%s", r.work())
+	}
 	if err := r.stop(); err != nil {
 		return s, err
 	}

@@ -154,6 +154,7 @@ func (s *tale) pick() {
 	}
 	s.clicks(bob, card, "Cancel", "not")
 	question := s.opened(s.clicks(alice, card, "Cancel"))
+	second := s.opened(s.clicks(alice, card, "Cancel"))
 	mustContain(s.t, "the question", strings.Join(question.lines, "\n"), "eu/campus", "pipelines")
 	if _, err := s.chat.submit(s.ctx, alice, question, nil); err != nil {
 		s.t.Fatal(err)
@@ -163,6 +164,10 @@ func (s *tale) pick() {
 		s.t.Errorf("got %d cards, want one", s.cards(id))
 	}
 	s.readAll("card of campus", canceled)
+	late, err := s.chat.submit(s.ctx, alice, second, nil)
+	if err != nil || !strings.Contains(late.String(), "There is nothing to cancel") {
+		s.t.Errorf("the same question, answered once more: %v, told\n%s", err, late)
+	}
 	s.types(alice, "cancel campus", "canceled")
 	for _, p := range s.lab.Pipelines(project) {
 		if p.Instance == "campus" && p.Status != "success" && p.Status != "canceled" {
