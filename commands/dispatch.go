@@ -133,7 +133,11 @@ func (c *Commands) refusal(ctx context.Context, in chat.Incoming, err error) cha
 	} else {
 		c.Log.Info("request refused", "actor", in.Actor.String(), "reason", string(e.Reason), "err", err)
 	}
-	return c.tell(ctx, e)
+	a := c.tell(ctx, e)
+	if in.Kind == chat.Submit {
+		a.Message.Tone = chat.ToneBad // Mattermost shows that in the dialog, which stays open
+	}
+	return a
 }
 
 // tell renders an error. It always says what can be done next.

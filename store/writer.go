@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,6 +18,13 @@ import (
 
 // maxBatch bounds how many updates share one commit, and with it how long the first of them waits.
 const maxBatch = 256
+
+// maxQueue bounds how many updates wait while the disk does not answer. It is far beyond what can
+// be asked for at the same time.
+const maxQueue = 1 << 14
+
+// errBusy: too many updates wait already.
+var errBusy = errors.New("too many updates wait for the disk")
 
 // A batch that follows one with several updates waits a moment for as many as that one had: those
 // who have been answered may be about to ask for the next. Each commit costs a sync of the disk,
@@ -92,6 +100,14 @@ func (w *writer) submit(ctx context.Context, queue *[]*update, f func(*tx) error
 	if w.closed {
 		w.mu.Unlock()
 		return unavailable(errClosed)
+	}
+	if len(*queue) >= maxQueue {
+		// Nobody waits for the abandoned ones; while the disk hangs, they would pile up.
+		*queue = slices.DeleteFunc(*queue, func(u *update) bool { return u.state.Load() == abandoned })
+	}
+	if len(*queue) >= maxQueue {
+		w.mu.Unlock()
+		return unavailable(errBusy)
 	}
 	*queue = append(*queue, u)
 	enough := len(w.queue) >= w.enough

@@ -179,6 +179,7 @@ func (a *Adapter) serveDialog(r *http.Request, s *server, body []byte) reply {
 		return reply{body: &model.SubmitDialogResponse{Errors: wrong}}
 	}
 	in.Values = values
+	in.ActorName = s.usernames(r.Context(), []string{sub.UserID})[sub.UserID] // a submission brings the id alone
 	in.Key = Platform + ":" + s.Name + ":dialog:" + st.Nonce + ":" + valuesDigest(values)
 	in.Reply = a.replier(s, in, "", "")
 	return a.submitAnswer(r, s, in, a.ack.Answer(r.Context(), in))

@@ -62,7 +62,7 @@ func TestDialogIsOpenedAndSubmitted(t *testing.T) {
 		t.Fatalf("submit: %v, %+v", err, got)
 	}
 	want := []chat.Incoming{{
-		Kind: chat.Submit, Actor: r.actor("alice"), From: r.channel(), Dialog: "deploy", State: "handler-state",
+		Kind: chat.Submit, Actor: r.actor("alice"), ActorName: "alice", From: r.channel(), Dialog: "deploy", State: "handler-state",
 		Values: map[string]string{"instance": "prod/demo", "why": "new theme"},
 	}}
 	if diff := cmp.Diff(r.handled(), want, cmpopts.IgnoreFields(chat.Incoming{}, "Reply", "Key")); diff != "" {
