@@ -101,8 +101,9 @@ type Repos interface {
 	// Latest returns the project's newest pipeline, false if it has none yet.
 	Latest(ctx context.Context, project string) (Pipeline, bool, error)
 	// Recent returns pipelines that were created by our kind of request since then, with the
-	// reference each one carries, so that a lost store can be filled again.
-	Recent(ctx context.Context, project string, since time.Time) ([]Found, error)
+	// reference each one carries, so that a lost store can be filled again. Those that are known
+	// are left out and cost no call. With an error it returns what it has found by then.
+	Recent(ctx context.Context, project string, since time.Time, known func(PipelineRef) bool) ([]Found, error)
 }
 
 // Found is a pipeline with the reference it carries.

@@ -13,14 +13,14 @@ const recoverWindow = 48 * time.Hour
 
 // Recover looks through the projects for pipelines that carry our reference and are not in the
 // store, and makes their operations again, so that a lost database loses no card and no final
-// notice. It returns how many it made. A project that cannot be read is skipped and named in err.
+// notice. It returns how many it made. A project that cannot be read to its end is named in err;
+// call again then, and what has been made by then is not looked at any more.
 func (s *Service) Recover(ctx context.Context) (made int, err error) {
 	since := s.Clock.Now().Add(-recoverWindow)
 	for _, project := range s.Fleet.Projects() {
-		found, ferr := s.Repos.Recent(ctx, project, since)
+		found, ferr := s.Repos.Recent(ctx, project, since, func(r PipelineRef) bool { return s.known(ctx, r) })
 		if ferr != nil {
 			err = errors.Join(err, fmt.Errorf("recover from %s: %w", project, ferr))
-			continue
 		}
 		latest := map[string]Found{} // an operation's last run is the one that counts
 		for _, f := range found {
@@ -45,6 +45,18 @@ func (s *Service) Recover(ctx context.Context) (made int, err error) {
 		}
 	}
 	return made, err
+}
+
+// known tells whether some operation has the pipeline. A store that does not answer knows nothing,
+// which costs a look and no more.
+func (s *Service) known(ctx context.Context, ref PipelineRef) bool {
+	found := false
+	err := s.Store.View(ctx, func(r Reader) error {
+		of, err := r.Operations(ctx, Filter{Pipeline: ref, Limit: 1})
+		found = len(of) > 0
+		return err
+	})
+	return err == nil && found
 }
 
 func (s *Service) openReference(sealed string) (Reference, bool) {

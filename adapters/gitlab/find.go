@@ -130,19 +130,33 @@ func (a *Adapter) isOurs(ctx context.Context, p *project, c pipelineJSON, s ops.
 	if keys, known := a.carried.get(id); known && isKey(s.Key) {
 		return slices.Contains(keys, s.Key), nil
 	}
-	vars, err := a.variables(ctx, p, c.ID)
+	values, err := a.values(ctx, p, id)
 	if err != nil {
 		if s.KeyInName && c.Name != "" && ops.CodeOf(err) == ops.CodeDenied {
 			return false, nil // its name would have shown the key
 		}
 		return false, err
 	}
-	values := valuesOf(vars)
-	if len(vars) > 0 {
-		// Variables never change. None at all may be a replica that is behind: look again then.
-		a.carried.put(id, slices.DeleteFunc(slices.Clone(values), func(v string) bool { return !isKey(v) }))
-	}
 	return slices.Contains(values, s.Key), nil
+}
+
+// values reads what a pipeline was started with, and remembers the keys in it. When many look for
+// theirs at the same time, as after a restart, one of them reads for all.
+func (a *Adapter) values(ctx context.Context, p *project, id pipelineID) ([]string, error) {
+	v, err, _ := a.reading.Do(fmt.Sprintf("%s %d %d", id.host, p.ID, id.id), func() (any, error) {
+		vars, err := a.variables(ctx, p, id.id)
+		if err != nil {
+			return nil, err
+		}
+		values := valuesOf(vars)
+		if len(vars) > 0 {
+			// Variables never change. None at all may be a replica that is behind: look again then.
+			a.carried.put(id, slices.DeleteFunc(slices.Clone(values), func(v string) bool { return !isKey(v) }))
+		}
+		return values, nil
+	})
+	values, _ := v.([]string)
+	return values, err
 }
 
 // isKey reports whether v looks like a key: only such values are worth remembering.
@@ -235,7 +249,7 @@ func (a *Adapter) pipeline(ctx context.Context, p *project, id int64) (pipelineJ
 // Recent implements [ops.Repos]. The reference is the string in the payload's key ocim_ref, or in a
 // variable OCIM_REF where the pipeline was not started by a trigger. It looks into the 200 pipelines
 // that were changed last, and skips those whose variables it may not read.
-func (a *Adapter) Recent(ctx context.Context, name string, since time.Time) ([]ops.Found, error) {
+func (a *Adapter) Recent(ctx context.Context, name string, since time.Time, known func(ops.PipelineRef) bool) ([]ops.Found, error) {
 	ctx, cancel := a.within(ctx)
 	defer cancel()
 	p, err := a.project(name)
@@ -250,9 +264,12 @@ func (a *Adapter) Recent(ctx context.Context, name string, since time.Time) ([]o
 			OrderBy: new("updated_at"), Sort: new("desc"),
 		}, recentMax/perPage)
 		if err != nil {
-			return nil, err
+			return found, err
 		}
 		for _, j := range all {
+			if known(j.pipeline(p.name, ops.RoleRoot).Ref) {
+				continue
+			}
 			vars, err := a.variables(ctx, p, j.ID)
 			var e *ops.Error
 			if errors.As(err, &e) && e.Reason == ops.ReasonOutcomeUnknown {
@@ -261,7 +278,7 @@ func (a *Adapter) Recent(ctx context.Context, name string, since time.Time) ([]o
 				continue
 			}
 			if err != nil {
-				return nil, err
+				return found, err
 			}
 			if ref := reference(vars); ref != "" {
 				found = append(found, ops.Found{Pipeline: j.pipeline(p.name, ops.RoleRoot), Reference: ref})

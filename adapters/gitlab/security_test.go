@@ -34,7 +34,7 @@ func methods(a *gitlab.Adapter) map[string]func(context.Context) error {
 		"Tail":      func(ctx context.Context) error { _, err := a.Tail(ctx, "cluster", 1, 1000); return err },
 		"Instances": func(ctx context.Context) error { _, err := a.Instances(ctx, "cluster", "instances"); return err },
 		"Latest":    func(ctx context.Context) error { _, _, err := a.Latest(ctx, "cluster"); return err },
-		"Recent":    func(ctx context.Context) error { _, err := a.Recent(ctx, "cluster", start()); return err },
+		"Recent":    func(ctx context.Context) error { _, err := a.Recent(ctx, "cluster", start(), nothingKnown); return err },
 	}
 }
 

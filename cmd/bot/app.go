@@ -211,12 +211,11 @@ func (a *App) ready(ctx context.Context) error {
 const tickEvery = 30 * time.Second
 
 func (a *App) tick(ctx context.Context) error {
-	if n, err := a.service.Recover(ctx); err != nil {
-		a.opt.log.Warn("look for operations of a lost store", "err", err)
-	} else if n > 0 {
-		a.opt.log.Info("recovered operations from GitLab", "count", n)
-	}
+	recovered := false
 	for n := 0; ; n++ {
+		if !recovered && n&(n-1) == 0 { // at first, and after pauses that double
+			recovered = a.restore(ctx)
+		}
 		if woken, err := a.store.Sweep(ctx); err != nil {
 			a.opt.log.Warn("sweep", "err", err)
 		} else if woken > 0 {
@@ -231,6 +230,18 @@ func (a *App) tick(ctx context.Context) error {
 			return nil //nolint:nilerr // the end of ctx is how it ends
 		}
 	}
+}
+
+// restore fills a store that was lost from what GitLab holds. It reports whether it has seen all.
+func (a *App) restore(ctx context.Context) bool {
+	n, err := a.service.Recover(ctx)
+	if n > 0 {
+		a.opt.log.Info("recovered operations from GitLab", "count", n)
+	}
+	if err != nil && ctx.Err() == nil {
+		a.opt.log.Warn("look for operations of a lost store", "err", err)
+	}
+	return err == nil
 }
 
 // mark turns a webhook into a wake-up. Nothing that it says is believed.

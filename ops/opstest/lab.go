@@ -290,12 +290,12 @@ func (l *Lab) Latest(ctx context.Context, project string) (ops.Pipeline, bool, e
 }
 
 // Recent implements [ops.Repos].
-func (l *Lab) Recent(ctx context.Context, project string, since time.Time) ([]ops.Found, error) {
+func (l *Lab) Recent(ctx context.Context, project string, since time.Time, known func(ops.PipelineRef) bool) ([]ops.Found, error) {
 	_, err := l.enter(ctx, "recent")
 	defer l.mu.Unlock()
 	var out []ops.Found
 	for _, p := range l.pipelines {
-		if s, ok := l.specs[p.Ref.ID]; ok && p.Ref.Project == project && !p.CreatedAt.Before(since) {
+		if s, ok := l.specs[p.Ref.ID]; ok && p.Ref.Project == project && !p.CreatedAt.Before(since) && !known(p.Ref) {
 			out = append(out, ops.Found{Pipeline: p, Reference: s.Payload["ocim_ref"]})
 		}
 	}
