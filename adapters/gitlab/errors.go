@@ -89,7 +89,6 @@ func (a *Adapter) failure(p *project, r request, x *exchange, resp *gl.Response,
 // noAnswer describes a call that got no answer.
 func (a *Adapter) noAnswer(e *ops.Error, r request, x *exchange, err error) {
 	var pause *pauseError
-	var queue *queueError
 	var dns *net.DNSError
 	var op *net.OpError
 	switch {
@@ -99,7 +98,7 @@ func (a *Adapter) noAnswer(e *ops.Error, r request, x *exchange, err error) {
 		return
 	case errors.Is(err, errWaiting):
 		e.NotSent = true
-		if errors.As(err, &queue) {
+		if queue, ok := errors.AsType[*queueError](err); ok {
 			e.RetryAt = queue.until
 		}
 		e.Msg = fmt.Sprintf("ocim makes many calls to GitLab and had no turn to %s.", r.doing)

@@ -210,11 +210,11 @@ func (a *Adapter) variables(ctx context.Context, p *project, id int64) ([]variab
 	}
 	code := ops.CodeOf(err)
 	if code == ops.CodeNotFound {
-		// GitLab hides what may not be read behind a 404 as well.
-		if _, again := a.pipeline(ctx, p, id); again == nil {
+		// GitLab hides what may not be read behind a 404 as well. Of a young pipeline a 404 proves
+		// nothing, even when another answer shows it: the two may come from different replicas.
+		code = ops.CodeUnavailable
+		if j, again := a.pipeline(ctx, p, id); again == nil && a.clock.Now().Sub(j.pipeline(p.name, "").CreatedAt) > settled {
 			code = ops.CodeDenied
-		} else {
-			code = ops.CodeUnavailable
 		}
 	} else if code != ops.CodeDenied {
 		return nil, err

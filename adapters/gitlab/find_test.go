@@ -143,6 +143,25 @@ func TestFindAsksAgainForWhatLags(t *testing.T) {
 	}
 }
 
+// Replicas differ: one does not know a young pipeline whose variables are asked for, the next one
+// does. That is a reason to look again and none to give up; once the pipeline is old, it is GitLab
+// that hides it.
+func TestFindDoesNotGiveUpOnAYoungPipeline(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.create(spec())
+	w.server.Inject(gitlabtest.Fault{Route: "variables", Do: gitlabtest.Answer(404, gitlabtest.JSONHeader(), `{"message":"404 Not found"}`)})
+	for _, tt := range []struct {
+		age  time.Duration
+		want ops.Code
+	}{{0, ops.CodeUnavailable}, {30 * time.Second, ops.CodeUnavailable}, {61 * time.Second, ops.CodeDenied}} {
+		w.clock.Advance(tt.age)
+		if _, ok, err := w.Find(t.Context(), spec()); ok || ops.CodeOf(err) != tt.want {
+			t.Errorf("%s later: got %v %v, want %s", tt.age, ok, err, tt.want)
+		}
+	}
+}
+
 func TestRecentReturnsWhatCarriesAReference(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -30,7 +30,7 @@ func TestF02_KilledAtRandomUnderLoad(t *testing.T) {
 	w.storm()
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
-	wait := w.load(t, ctx, 8, 150*time.Millisecond)
+	wait := w.load(ctx, t, 8, 300*time.Millisecond)
 	when := rand.New(rand.NewPCG(s, 2)) // of its own, so that a seed gives the same moments
 	recovering := 0
 	for range kills {

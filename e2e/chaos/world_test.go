@@ -158,14 +158,11 @@ func newWorkspace(t *testing.T, i int, findable bool) (*workspace, error) {
 
 func (w *world) prepare(t *testing.T, c process.Config, hooks bool) error {
 	t.Helper()
-	dir, err := os.MkdirTemp(t.TempDir(), "bot-")
-	if err != nil {
+	var err error
+	if w.bot, err = process.New(t.Context(), process.Options{Dir: t.TempDir(), Crash: true, Config: c}); err != nil {
 		return err
 	}
-	if w.bot, err = process.New(t.Context(), process.Options{Dir: dir, Crash: true, Config: c}); err != nil {
-		return err
-	}
-	ctx, stop := context.WithCancel(context.Background())
+	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -311,7 +308,7 @@ func (w *world) send(ctx context.Context, ws *workspace, req slacktest.Request) 
 }
 
 // load lets people ask until ctx ends, and returns a function that waits for the last answers.
-func (w *world) load(t *testing.T, ctx context.Context, people int, pause time.Duration) (wait func()) {
+func (w *world) load(ctx context.Context, t *testing.T, people int, pause time.Duration) (wait func()) {
 	t.Helper()
 	var all sync.WaitGroup
 	for range people {
@@ -444,9 +441,9 @@ func (w *world) quiet(ctx context.Context) (Verdict, time.Duration) {
 		h := w.history()
 		v := Check(h)
 		now := w.clock.Now()
-		print := fmt.Sprint(len(w.lab.Writes()), len(h.Messages), w.edits(), len(v.Problems))
-		if print != before {
-			before, since = print, now
+		state := fmt.Sprint(len(w.lab.Writes()), len(h.Messages), w.edits(), len(v.Problems))
+		if state != before {
+			before, since = state, now
 		}
 		if len(v.Problems) == 0 && now.Sub(since) >= settle {
 			return v, since.Sub(began)
@@ -526,6 +523,7 @@ func (w *world) report(t *testing.T, v Verdict, took time.Duration) {
 	for _, p := range v.Problems {
 		t.Error(p)
 	}
+	w.explain(t)
 	for _, text := range w.puzzling {
 		t.Logf("an answer that is neither yes nor no: %.600s", text)
 	}
@@ -534,6 +532,31 @@ func (w *world) report(t *testing.T, v Verdict, took time.Duration) {
 		"start to first answer %s median %s max, slowest answer %s, quiet after %s",
 		w.kills, v.Accepted, v.Refused, v.Unanswered, len(w.pipelines()), v.Duplicates, median, most,
 		w.slowest.Round(time.Millisecond), took.Round(time.Millisecond))
+}
+
+// explain prints what chat saw of messages that stand twice where the bot can look.
+func (w *world) explain(t *testing.T) {
+	t.Helper()
+	for _, ws := range w.chats {
+		calls := ws.Calls("chat.postMessage", "conversations.history", "conversations.replies")
+		posts := map[string][]slacktest.Call{}
+		for _, c := range calls {
+			if key := c.Args["metadata"]; c.Committed && c.TS != "" {
+				posts[key] = append(posts[key], c)
+			}
+		}
+		for key, twice := range posts {
+			if len(twice) < 2 || !ws.place.Findable {
+				continue
+			}
+			for _, c := range calls {
+				if c.Args["metadata"] == key || c.Args["metadata"] == "" && c.Args["channel"] == twice[0].Args["channel"] {
+					t.Logf("%s %s %s channel %s thread %s %s: status %d %s, committed %t, fault %q, ts %s", key, c.At.Format("15:04:05.000000"), c.Method,
+						c.Args["channel"], c.Args["thread_ts"], c.Args["ts"], c.Status, c.Error, c.Committed, c.Fault, c.TS)
+				}
+			}
+		}
+	}
 }
 
 // number reads a number from the environment.
