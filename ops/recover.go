@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -18,7 +19,7 @@ const recoverWindow = 48 * time.Hour
 func (s *Service) Recover(ctx context.Context) (made int, err error) {
 	since := s.Clock.Now().Add(-recoverWindow)
 	for _, project := range s.Fleet.Projects() {
-		found, ferr := s.Repos.Recent(ctx, project, since, func(r PipelineRef) bool { return s.known(ctx, r) })
+		found, ferr := s.Repos.Recent(ctx, project, since, s.others(ctx, ""))
 		if ferr != nil {
 			err = errors.Join(err, fmt.Errorf("recover from %s: %w", project, ferr))
 		}
@@ -47,16 +48,19 @@ func (s *Service) Recover(ctx context.Context) (made int, err error) {
 	return made, err
 }
 
-// known tells whether some operation has the pipeline. A store that does not answer knows nothing,
-// which costs a look and no more.
-func (s *Service) known(ctx context.Context, ref PipelineRef) bool {
-	found := false
-	err := s.Store.View(ctx, func(r Reader) error {
-		of, err := r.Operations(ctx, Filter{Pipeline: ref, Limit: 1})
-		found = len(of) > 0
-		return err
-	})
-	return err == nil && found
+// others returns a function that tells whether a pipeline is known to belong to another operation
+// than id; there is no need to look into such. A store that does not answer knows nothing, which
+// costs a look and no more.
+func (s *Service) others(ctx context.Context, id string) func(PipelineRef) bool {
+	return func(ref PipelineRef) bool {
+		found := false
+		err := s.Store.View(ctx, func(r Reader) error {
+			of, err := r.Operations(ctx, Filter{Pipeline: ref, Limit: 2})
+			found = slices.ContainsFunc(of, func(op Operation) bool { return op.ID != id })
+			return err
+		})
+		return err == nil && found
+	}
 }
 
 func (s *Service) openReference(sealed string) (Reference, bool) {
@@ -87,6 +91,9 @@ func (s *Service) recoverOne(ctx context.Context, project string, r Reference, p
 	}
 	if !PipelineFinal(p.Status) && PipelineBlocked(p.Status) {
 		op.State = Blocked
+	}
+	if _, action, err := s.Fleet.Action(r.Target.Cluster, r.Action); err == nil {
+		op.Follow, op.FollowWithin = action.Follow, action.FollowWithin
 	}
 	err := s.Store.Update(ctx, func(tx Tx) error {
 		if _, err := tx.Operation(ctx, op.ID); !errors.Is(err, ErrNotFound) {

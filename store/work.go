@@ -28,7 +28,8 @@ func (s *Store) Work(ctx context.Context, kind ops.JobKind, workers int, f Job) 
 	running := 0
 	for ctx.Err() == nil {
 		b.sleepUntil(never)
-		js, next, err := s.take(ctx, kind, workers-running)
+		// Not under ctx: what was claimed while it ended would stay leased, with nobody at it.
+		js, next, err := s.take(context.WithoutCancel(ctx), kind, workers-running)
 		if err != nil {
 			next = micros(s.clock.Now().Add(firstBackoff))
 			if ctx.Err() == nil {

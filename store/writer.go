@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -16,6 +17,13 @@ import (
 
 // maxBatch bounds how many updates share one commit, and with it how long the first of them waits.
 const maxBatch = 256
+
+// maxQueue bounds how many updates wait while the disk does not answer. It is far beyond what can
+// be asked for at the same time.
+const maxQueue = 1 << 14
+
+// errBusy: too many updates wait already.
+var errBusy = errors.New("too many updates wait for the disk")
 
 // errClosed: the store takes no more updates.
 var errClosed = errors.New("store is closed")
@@ -69,6 +77,14 @@ func (w *writer) do(ctx context.Context, f func(*tx) error) error {
 	if w.closed {
 		w.mu.Unlock()
 		return unavailable(errClosed)
+	}
+	if len(w.queue) >= maxQueue {
+		// Nobody waits for the abandoned ones; while the disk hangs, they would pile up.
+		w.queue = slices.DeleteFunc(w.queue, func(u *update) bool { return u.state.Load() == abandoned })
+	}
+	if len(w.queue) >= maxQueue {
+		w.mu.Unlock()
+		return unavailable(errBusy)
 	}
 	w.queue = append(w.queue, u)
 	w.mu.Unlock()

@@ -217,6 +217,9 @@ func (l *layout) spans(t chat.Text, each int) string {
 		s.Text = chat.Cut(s.Text, each)
 		next := rune(0)
 		for _, after := range t[i+1:] {
+			if after.Style == chat.Break {
+				break
+			}
 			if after.Style != chat.Plain {
 				next = boundary
 				break
@@ -233,10 +236,12 @@ func (l *layout) spans(t chat.Text, each int) string {
 
 func (l *layout) span(b *strings.Builder, s chat.Span, next rune) {
 	prev, _ := utf8.DecodeLastRuneInString(b.String())
-	if b.Len() == 0 {
+	if b.Len() == 0 || prev == '\n' {
 		prev = 0
 	}
 	switch s.Style {
+	case chat.Break:
+		b.WriteString("\n") // shown as a line break, unlike in plain Markdown
 	case chat.Bold:
 		l.wrapped(b, "**", s.Text, prev)
 	case chat.Italic:
@@ -332,13 +337,15 @@ func color(t chat.Tone) string {
 }
 
 // footer is the text of a last Context block, if a footer can show it. Web clients show a footer as
-// plain text and others may not, so it must be the same text either way.
+// plain text and others may not, so it must be the same text either way, on one line.
 func footer(blocks []chat.Block) string {
 	if len(blocks) == 0 || blocks[len(blocks)-1].Kind != chat.Context {
 		return ""
 	}
 	t := blocks[len(blocks)-1].Text
-	if slices.ContainsFunc(t, func(s chat.Span) bool { return s.Style == chat.Link || s.Style == chat.Mention }) {
+	if slices.ContainsFunc(t, func(s chat.Span) bool {
+		return s.Style == chat.Link || s.Style == chat.Mention || s.Style == chat.Break
+	}) {
 		return ""
 	}
 	text := strings.TrimSpace(chat.Clean(t.String()))

@@ -116,6 +116,7 @@ func (r *rig) config(operations string) *config.Config {
 listen: {public: "127.0.0.1:0", admin: "127.0.0.1:0"}
 store: {path: %q}
 key: env:K
+limits: {per_person: 0}
 gitlab:
   - {name: gl, url: %q, token: "env:R", write_token: "env:W", webhook_tokens: ["env:H"], timeout: 2s, linger: 90s}
 projects:
@@ -150,7 +151,7 @@ func (r *rig) open(operations string) {
 			r.t.Error(err)
 		}
 	})
-	r.t.Cleanup(r.closed)
+	r.t.Cleanup(func() { r.closed() })
 }
 
 // restart closes the program as a kill would leave it, and starts it again on the same store.
@@ -203,7 +204,8 @@ func (r *rig) until(id string, s ops.State) ops.Operation {
 		}
 		r.clock.Advance(5 * time.Second)
 	}
-	r.t.Fatalf("operation %s: got state %s, want %s", id, r.op(id).State, s)
+	op := r.op(id)
+	r.t.Fatalf("operation %s: got state %s (%s: %s), want %s", id, op.State, op.Reason, op.Detail, s)
 	return ops.Operation{}
 }
 
