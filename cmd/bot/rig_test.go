@@ -74,6 +74,7 @@ type rigSetup struct {
 	project    gitlabtest.Project
 	operations string
 	talk       bool
+	level      slog.Level
 }
 
 // plain makes the project one of a single pipeline, which tests drive by hand.
@@ -108,7 +109,7 @@ func newRig(t *testing.T, opts ...rigOption) *rig {
 	t.Cleanup(r.lab.Close)
 	r.lab.AddProject(setup.project)
 	r.chat = chattest.NewPlatform("fake")
-	r.operations = setup.operations
+	r.operations, r.level = setup.operations, setup.level
 	if setup.talk {
 		r.talk = newTalk(r)
 	}
