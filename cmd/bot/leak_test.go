@@ -159,7 +159,7 @@ func TestF26I12_NothingGrowsWithTheNumberOfEvents(t *testing.T) { //nolint:paral
 			if i%(window/4) == 0 {
 				f.operation()
 			}
-			if i%100 == 0 {
+			if i%250 == 0 {
 				r.pass(5 * time.Second)
 				r.logs.reset()
 			}
