@@ -78,7 +78,7 @@ func (a Action) Check(given map[string]string) (map[string]string, error) {
 	}
 	for _, k := range slices.Sorted(maps.Keys(given)) {
 		if !slices.Contains(known, k) {
-			e := &Error{Code: CodeInvalid, Reason: ReasonUnknownParam, Msg: fmt.Sprintf("%s has no parameter %q.", a.Verb, k), Suggest: Nearest(k, known, 3)}
+			e := &Error{Code: CodeInvalid, Reason: ReasonUnknownParam, Msg: fmt.Sprintf("%s has no parameter %.60q.", a.Verb, k), Suggest: Nearest(k, known, 3)}
 			if len(known) == 0 {
 				e.Next = "It takes none here; the operator declares them in ocim.yaml."
 			} else {

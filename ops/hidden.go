@@ -77,7 +77,6 @@ func (s *Service) reveal(params map[string]string) (map[string]string, error) {
 // RedactFor is Redact, and takes out the operation's own secret parameters as well: GitLab repeats
 // values that it refuses, and jobs print what they were given.
 func (s *Service) RedactFor(op Operation, text string) string {
-	text = s.Redact(text)
 	var secrets []string
 	for k, v := range op.Request.Params {
 		if !Hidden(v) {
@@ -88,12 +87,12 @@ func (s *Service) RedactFor(op Operation, text string) string {
 			secrets = append(secrets, plain)
 		}
 	}
-	// The longest first: one may be part of another.
-	slices.SortFunc(secrets, func(a, b string) int { return cmp.Compare(len(b), len(a)) })
+	// The longest first: one may be part of another, and half a mask shows the rest.
+	slices.SortFunc(secrets, func(a, b string) int { return cmp.Or(len(b)-len(a), strings.Compare(a, b)) })
 	for _, plain := range secrets {
 		text = strings.ReplaceAll(text, plain, Mask)
 	}
-	return text
+	return s.Redact(text)
 }
 
 // hide encrypts a value with AES-256-GCM under a key that is derived from the signing key. The name

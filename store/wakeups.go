@@ -7,6 +7,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -52,13 +53,15 @@ type job struct {
 const (
 	selectDue = `SELECT id, seq, attempts FROM wakeups
 	WHERE kind = $1 AND (CASE WHEN leased_until > 0 THEN leased_until ELSE due_at END) <= $2
-	ORDER BY (CASE WHEN leased_until > 0 THEN leased_until ELSE due_at END) LIMIT $3`
+	ORDER BY (CASE WHEN leased_until > 0 THEN leased_until ELSE due_at END) LIMIT `
 	selectNext = `SELECT (CASE WHEN leased_until > 0 THEN leased_until ELSE due_at END) FROM wakeups
 	WHERE kind = $1 ORDER BY (CASE WHEN leased_until > 0 THEN leased_until ELSE due_at END) LIMIT 1`
 	lease = `UPDATE wakeups SET leased_until = $1, due_at = $2 WHERE kind = $3 AND id = $4`
 )
 
-// claim takes at most n wake-ups that are due.
+// claim takes at most n wake-ups that are due. The bound stands in the text of the statement, of
+// which there are as many as workers: SQLite plans by the value of a bound LIMIT, and would compile
+// the statement anew each time.
 func (t *tx) claim(kind ops.JobKind, now time.Time, n int) ([]job, error) {
 	var js []job
 	until := micros(now.Add(leaseTime))
@@ -67,7 +70,7 @@ func (t *tx) claim(kind ops.JobKind, now time.Time, n int) ([]job, error) {
 		err := rows.Scan(&j.id, &j.seq, &j.attempts)
 		js = append(js, j)
 		return err
-	}, selectDue, string(kind), micros(now), int64(n))
+	}, selectDue+strconv.Itoa(n), string(kind), micros(now))
 	if err != nil {
 		return nil, err
 	}
