@@ -65,7 +65,7 @@ type Subject struct {
 
 	// Screen lists what stands in a conversation, oldest first, replies included.
 	Screen func(ops.Conversation) []Seen
-	// Delete removes a message, as a person can.
+	// Delete removes a message, as a person can. Nil where nobody can.
 	Delete func(ref string)
 	// Trouble makes the next call of a method go wrong. Nil for a platform without a peer.
 	Trouble func(Method, Trouble)
