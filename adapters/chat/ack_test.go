@@ -56,9 +56,11 @@ func (r *ackRig) incoming() chat.Incoming {
 // answered gives a request to the Acker and lets its budget pass.
 func (r *ackRig) answered(t *testing.T) chat.Answer {
 	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
 	done := make(chan chat.Answer, 1)
-	go func() { done <- r.Answer(t.Context(), r.incoming()) }()
-	if err := r.clock.Waiting(t.Context(), 1); err != nil {
+	go func() { done <- r.Answer(ctx, r.incoming()) }()
+	if err := r.clock.Waiting(ctx, 1); err != nil {
 		t.Fatal(err)
 	}
 	r.clock.Advance(budget - 1)
@@ -71,7 +73,7 @@ func (r *ackRig) answered(t *testing.T) chat.Answer {
 	select {
 	case a := <-done:
 		return a
-	case <-time.After(20 * time.Second):
+	case <-ctx.Done():
 		t.Fatal("the person waits although the budget has passed")
 	}
 	return chat.Answer{}
