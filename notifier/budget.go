@@ -18,24 +18,70 @@ type Budget struct {
 	edits    map[string]*rate.Limiter // by workspace
 	posts    map[string]*rate.Limiter // by channel
 	lastEdit map[string]time.Time     // by message
+	held     map[string]time.Time     // workspaces and channels that asked to wait
 }
 
-// NewBudget returns a budget. Slack allows about 50 edits a minute in a workspace and one post a
-// second in a channel; both platforms read badly when one message changes all the time.
+// The budget. Slack allows 50 edits a minute in a workspace (chat.update is of tier 3) and about
+// one post a second in a channel with short bursts; Mattermost, where it limits at all, ten calls a
+// second. In no minute are there more than editBurst + 60*editRate edits.
+// Sources: docs.slack.dev, apis/web-api/rate-limits; Mattermost: RateLimitSettings.
+const (
+	editGap   = 3 * time.Second // between two edits of one message: more can nobody read
+	editRate  = rate.Limit(40.0 / 60)
+	editBurst = 10
+	postRate  = rate.Limit(1)
+	postBurst = 3
+)
+
+// NewBudget returns a full budget.
 func NewBudget() *Budget {
-	return &Budget{gap: 3 * time.Second, edits: map[string]*rate.Limiter{}, posts: map[string]*rate.Limiter{}, lastEdit: map[string]time.Time{}}
+	return &Budget{
+		gap: editGap, edits: map[string]*rate.Limiter{}, posts: map[string]*rate.Limiter{},
+		lastEdit: map[string]time.Time{}, held: map[string]time.Time{},
+	}
 }
+
+// HoldEdits stops all edits in a workspace until then, because the platform asked for it. Whatever
+// else wakes a card in between must wait as well.
+func (b *Budget) HoldEdits(c ops.Conversation, until time.Time) { b.hold(workspace(c), until) }
+
+// HoldPosts stops all posts in a channel until then.
+func (b *Budget) HoldPosts(c ops.Conversation, until time.Time) { b.hold(channel(c), until) }
+
+func (b *Budget) hold(key string, until time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if until.After(b.held[key]) {
+		b.held[key] = until
+	}
+}
+
+// waits reports until when key has to wait, and forgets what is over. The caller holds the lock.
+func (b *Budget) waits(key string, now time.Time) (until time.Time, held bool) {
+	if until, held = b.held[key]; held && !now.Before(until) {
+		delete(b.held, key)
+		return time.Time{}, false
+	}
+	return until, held
+}
+
+func workspace(c ops.Conversation) string { return c.Platform + "/" + c.Workspace }
+
+func channel(c ops.Conversation) string { return workspace(c) + "/" + c.Channel }
 
 // Edit reports whether the message may be edited at now, and otherwise when. The final edit of a
 // run does not wait for the gap between edits.
 func (b *Budget) Edit(c ops.Conversation, ref string, final bool, now time.Time) (ok bool, at time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	message := c.Platform + "/" + c.Workspace + "/" + c.Channel + "/" + ref
+	if until, held := b.waits(workspace(c), now); held {
+		return false, until
+	}
+	message := channel(c) + "/" + ref
 	if next := b.lastEdit[message].Add(b.gap); !final && now.Before(next) {
 		return false, next
 	}
-	l := limiter(b.edits, c.Platform+"/"+c.Workspace, rate.Limit(40.0/60), 20)
+	l := limiter(b.edits, workspace(c), editRate, editBurst)
 	if at, ok := take(l, now); !ok {
 		return false, at
 	}
@@ -48,7 +94,10 @@ func (b *Budget) Edit(c ops.Conversation, ref string, final bool, now time.Time)
 func (b *Budget) Post(c ops.Conversation, now time.Time) (ok bool, at time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	l := limiter(b.posts, c.Platform+"/"+c.Workspace+"/"+c.Channel, 1, 5)
+	if until, held := b.waits(channel(c), now); held {
+		return false, until
+	}
+	l := limiter(b.posts, channel(c), postRate, postBurst)
 	if at, ok := take(l, now); !ok {
 		return false, at
 	}
@@ -60,13 +109,16 @@ func (b *Budget) Post(c ops.Conversation, now time.Time) (ok bool, at time.Time)
 func (b *Budget) Spare(c ops.Conversation, now time.Time) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	l := limiter(b.edits, c.Platform+"/"+c.Workspace, rate.Limit(40.0/60), 20)
+	l := limiter(b.edits, workspace(c), editRate, editBurst)
 	return l.TokensAt(now) >= float64(l.Burst())/2
 }
 
+// rememberedEdits is how many messages are remembered before old ones are forgotten.
+const rememberedEdits = 4096
+
 // forget bounds the memory: what has not been used for a while has its full budget anyway.
 func (b *Budget) forget(now time.Time) {
-	if len(b.lastEdit) < 4096 {
+	if len(b.lastEdit) < rememberedEdits {
 		return
 	}
 	for m, at := range b.lastEdit {

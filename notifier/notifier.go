@@ -131,7 +131,7 @@ func (n *Notifier) card(ctx context.Context, op ops.Operation, d ops.Delivery) (
 		return d, err
 	}
 	if err := p.Update(ctx, d.To, d.Ref, m); err != nil {
-		return n.editFailed(ctx, d, err)
+		return n.editFailed(ctx, op, d, hash, err)
 	}
 	d.Hash, d.SentAt, d.Attempts, d.Done = hash, now, 0, op.State.Final()
 	return n.put(ctx, d, "")
@@ -146,13 +146,17 @@ func (n *Notifier) settled(ctx context.Context, op ops.Operation, d ops.Delivery
 	return n.put(ctx, d, "")
 }
 
-func (n *Notifier) editFailed(ctx context.Context, d ops.Delivery, cause error) (ops.Delivery, error) {
+// maxDenied is how often an edit is tried that the platform denies: the bot may have been taken out
+// of the channel for a moment, or for good.
+const maxDenied = 5
+
+func (n *Notifier) editFailed(ctx context.Context, op ops.Operation, d ops.Delivery, hash string, cause error) (ops.Delivery, error) {
 	n.log.Warn("edit card", "op", d.Operation, "err", cause)
-	switch ops.CodeOf(cause) { //nolint:exhaustive // the others are tried again
-	case ops.CodeNotFound:
+	d.Attempts++
+	switch code := ops.CodeOf(cause); {
+	case code == ops.CodeNotFound:
 		// Somebody deleted it, or it may not be edited any more: a new card takes its place.
 		d.Ref, d.Hash, d.PostingAt = "", "", time.Time{}
-		d.Attempts++
 		if d.Attempts > 3 {
 			d.Done = true
 		}
@@ -161,16 +165,22 @@ func (n *Notifier) editFailed(ctx context.Context, d ops.Delivery, cause error) 
 			return d, err
 		}
 		return d, laterError{n.clock.Now()}
-	case ops.CodeInvalid:
-		n.log.Error("chat refuses the card's content", "op", d.Operation, "err", cause)
-		return d, nil
+	case code == ops.CodeInvalid, code == ops.CodeDenied && d.Attempts >= maxDenied:
+		// This content is given up, so that the replies are not kept waiting and nothing is tried
+		// for ever. The next change is tried again.
+		n.log.Error("card cannot be edited", "op", d.Operation, "err", cause)
+		d.Hash, d.SentAt, d.Done = hash, n.clock.Now(), op.State.Final()
+		return n.put(ctx, d, "")
 	}
-	d.Attempts++
 	d, err := n.put(ctx, d, "")
 	if err != nil {
 		return d, err
 	}
-	return d, laterError{n.backoff(cause, d.Attempts)}
+	at := n.backoff(cause, d.Attempts)
+	if !retryAt(cause).IsZero() {
+		n.budget.HoldEdits(d.To, at)
+	}
+	return d, laterError{at}
 }
 
 // reply posts one message in the card's thread, once.
@@ -192,7 +202,8 @@ func (n *Notifier) reply(ctx context.Context, op ops.Operation, card, d ops.Deli
 	}
 	m.Key, m.Tone = d.Key, tone(then.State)
 	m.Broadcast = d.Kind == ops.DeliverEnd && loud(then.State)
-	if d.PostingAt.IsZero() {
+	// A reply stands below its card, unless it has already been sent elsewhere.
+	if d.PostingAt.IsZero() && d.To.Channel == op.Request.From.Channel {
 		d.To = card.To
 		if d.To.Thread == "" {
 			d.To.Thread = card.Ref
@@ -284,7 +295,11 @@ func (n *Notifier) postFailed(ctx context.Context, p chat.Platform, op ops.Opera
 	if err != nil {
 		return d, err
 	}
-	return d, laterError{n.backoff(cause, d.Attempts)}
+	at := n.backoff(cause, d.Attempts)
+	if !retryAt(cause).IsZero() {
+		n.budget.HoldPosts(d.To, at)
+	}
+	return d, laterError{at}
 }
 
 // elsewhere sends what the channel does not take to the person who asked, so that an operation
@@ -306,11 +321,18 @@ func (n *Notifier) elsewhere(ctx context.Context, p chat.Platform, op ops.Operat
 func (n *Notifier) backoff(cause error, attempts int) time.Time {
 	now := n.clock.Now()
 	at := now.Add(min(time.Second<<min(max(attempts-1, 0), 6), time.Minute))
-	var e *ops.Error
-	if errors.As(cause, &e) && e.RetryAt.After(at) {
-		return e.RetryAt
+	if asked := retryAt(cause); asked.After(at) {
+		return asked
 	}
 	return at
+}
+
+// retryAt is when a platform asked to be called again, zero if it did not.
+func retryAt(cause error) time.Time {
+	if e, ok := errors.AsType[*ops.Error](cause); ok {
+		return e.RetryAt
+	}
+	return time.Time{}
 }
 
 // put stores the delivery; wake names an operation that waited for it.
