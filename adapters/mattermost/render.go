@@ -217,6 +217,9 @@ func (l *layout) spans(t chat.Text, each int) string {
 		s.Text = chat.Cut(s.Text, each)
 		next := rune(0)
 		for _, after := range t[i+1:] {
+			if after.Style == chat.Break {
+				break
+			}
 			if after.Style != chat.Plain {
 				next = boundary
 				break
@@ -233,10 +236,12 @@ func (l *layout) spans(t chat.Text, each int) string {
 
 func (l *layout) span(b *strings.Builder, s chat.Span, next rune) {
 	prev, _ := utf8.DecodeLastRuneInString(b.String())
-	if b.Len() == 0 {
+	if b.Len() == 0 || prev == '\n' {
 		prev = 0
 	}
 	switch s.Style {
+	case chat.Break:
+		b.WriteByte('\n') // Mattermost shows it as a line break
 	case chat.Bold:
 		l.wrapped(b, "**", s.Text, prev)
 	case chat.Italic:

@@ -45,6 +45,9 @@ func postShowsAll(p *probe) {
 	}
 	s, _ := p.shown(p.Room, ref)
 	p.reads("heading, then text, then code", s.Text, "bravo", "charlie", "delta", "echo", "foxtrot", "golf", "juliett 1", "juliett 2")
+	if _, rest, _ := strings.Cut(s.Text, "echo"); !strings.Contains(strings.Split(rest, "foxtrot")[0], "\n") {
+		p.errorf("got %q, want a line break before foxtrot", clip(s.Text))
+	}
 	p.reads("fields", s.Text, "kilo", "lima")
 	p.reads("fields", s.Text, "mike", "november")
 	p.reads("small print comes last", s.Text, "juliett 2", "oscar")
