@@ -7,6 +7,7 @@ import (
 	"flag"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -31,7 +32,7 @@ import (
 	"ocim/templates"
 )
 
-var update = flag.Bool("update", false, "write the golden files anew") //nolint:gochecknoglobals // a flag of the tests
+var update = flag.Bool("update", false, "write the golden files anew")
 
 func now() time.Time { return time.Date(2026, 11, 21, 10, 30, 0, 0, time.UTC) }
 
@@ -192,9 +193,7 @@ func TestMessagesLookAsTheyAlwaysDid(t *testing.T) {
 	}
 	p := newPlatforms(t)
 	all := answers()
-	for name, cases := range views() {
-		all[name] = cases
-	}
+	maps.Copy(all, views())
 	files, err := filepath.Glob("*.tmpl")
 	if err != nil {
 		t.Fatal(err)
