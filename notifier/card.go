@@ -98,7 +98,7 @@ func (v *View) pipelines(op ops.Operation) {
 	}
 	if v.Total > 0 && !v.Final {
 		const width = 10
-		full := v.Done * width / v.Total
+		full := min(max(v.Done, 0)*width/v.Total, width)
 		v.Bar = f(strings.Repeat("▰", full) + strings.Repeat("▱", width-full))
 	}
 }
