@@ -55,6 +55,9 @@ func subject(t *testing.T, h chat.Handler) *chattest.Subject {
 			},
 			Form: func(context.Context) (string, error) { return title(term), nil },
 			Fill: func(ctx context.Context, values map[string]string) (map[string]string, error) {
+				if _, open := term.Asking(); !open {
+					return nil, errors.New("no form is open")
+				}
 				for _, field := range fields(term) {
 					if err := term.Type(ctx, values[field]); err != nil {
 						return nil, err
@@ -125,3 +128,51 @@ func problems(t *Terminal) map[string]string {
 	}
 	return t.dialog.errors
 }
+
+// TestSuiteNoticesBrokenRequests is the control of the part of the suite that is about requests: a
+// platform that spoils what it hands on, or what comes back, must fail the case that is about it.
+func TestSuiteNoticesBrokenRequests(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name   string
+		in     func(*chat.Incoming)
+		answer func(*chat.Answer)
+		want   string
+	}{
+		{"the same key for all", func(in *chat.Incoming) { in.Key = "k" }, nil, "every request has a key of its own"},
+		{"another person", func(in *chat.Incoming) { in.Actor.UserID = "U-BOB" }, nil, "a command reaches the handler and is answered in private"},
+		{"lost words", func(in *chat.Incoming) { in.Text, _, _ = strings.Cut(in.Text, " ") }, nil, "a command reaches the handler and is answered in private"},
+		{"no way back", func(in *chat.Incoming) { in.Reply = nil }, nil, "a later answer reaches the person alone"},
+		{"a lost token", func(in *chat.Incoming) { in.Button = "" }, nil, "a click reaches the handler with its token and message"},
+		{"another message", func(in *chat.Incoming) { in.Message = "m" }, nil, "a click reaches the handler with its token and message"},
+		{"a lost state", func(in *chat.Incoming) { in.State = "" }, nil, "a dialog is opened, corrected and sent"},
+		{"a lost value", func(in *chat.Incoming) { delete(in.Values, "instance") }, nil, "a dialog is opened, corrected and sent"},
+		{"an answer that is not shown", nil, func(a *chat.Answer) { a.Message = nil }, "a command reaches the handler and is answered in private"},
+		{"errors that are not shown", nil, func(a *chat.Answer) { a.Errors = nil }, "a dialog is opened, corrected and sent"},
+		{"an answer where there is none", nil, func(a *chat.Answer) { a.Message = chat.Notice(chat.ToneGood, "x") }, "a silent answer shows nothing"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			failed := chattest.Failures(t, func(t *testing.T, h chat.Handler) *chattest.Subject {
+				t.Helper()
+				return subject(t, handlerFunc(func(ctx context.Context, in chat.Incoming) chat.Answer {
+					if tt.in != nil {
+						tt.in(&in)
+					}
+					ans := h.Handle(ctx, in)
+					if tt.answer != nil {
+						tt.answer(&ans)
+					}
+					return ans
+				}))
+			}, tt.want)
+			if len(failed[tt.want]) == 0 {
+				t.Errorf("got failures %v, want one of %q", failed, tt.want)
+			}
+		})
+	}
+}
+
+type handlerFunc func(context.Context, chat.Incoming) chat.Answer
+
+func (f handlerFunc) Handle(ctx context.Context, in chat.Incoming) chat.Answer { return f(ctx, in) }
