@@ -22,13 +22,11 @@ func deployCommand() *Command {
 }
 
 func runDeploy(ctx context.Context, c *Call) (chat.Answer, error) {
-	// Who may not start anything learns that first, and nothing about which instances exist.
-	if !c.Service.Policy.Allowed(c.In.Actor, ops.MayStart) {
-		_, err := c.Service.Submit(ctx, ops.Request{Actor: c.In.Actor})
-		return chat.Answer{}, err
-	}
 	name, ok := c.Args["instance"]
-	if !ok {
+	switch {
+	case !ok && (c.Plan || len(c.Pairs) > 0): // the list would start something, and without what was said
+		return chat.Answer{}, c.missing("an instance")
+	case !ok:
 		return c.pick(ctx)
 	}
 	r, err := c.request(ctx, name)
@@ -36,7 +34,11 @@ func runDeploy(ctx context.Context, c *Call) (chat.Answer, error) {
 		return chat.Answer{}, err
 	}
 	if c.Plan {
-		return c.plan(ctx, r)
+		p, err := c.Service.Plan(ctx, r)
+		if err != nil {
+			return chat.Answer{}, err
+		}
+		return c.plan(p)
 	}
 	op, err := c.Service.Submit(ctx, r)
 	if err != nil {
@@ -54,6 +56,9 @@ func (c *Call) request(ctx context.Context, name string) (ops.Request, error) {
 	if err != nil && (ops.CodeOf(err) != ops.CodeUnavailable || t.Cluster == "") {
 		return ops.Request{}, err
 	}
+	if err := c.openly(t); err != nil {
+		return ops.Request{}, err
+	}
 	params := maps.Clone(c.Pairs)
 	why := params["why"]
 	delete(params, "why")
@@ -66,6 +71,27 @@ func (c *Call) request(ctx context.Context, name string) (ops.Request, error) {
 	}, nil
 }
 
+// openly refuses secret parameters in the text of a command: chat platforms keep that text, in logs
+// and in the history of the input field. The form takes them.
+func (c *Call) openly(t ops.Target) error {
+	if c.In.Kind != chat.Command {
+		return nil
+	}
+	_, action, err := c.Service.Fleet.Action(t.Cluster, c.Command.Name)
+	if err != nil {
+		return err
+	}
+	for _, p := range action.Params {
+		if _, given := c.Pairs[p.Name]; given && p.Secret {
+			return &ops.Error{
+				Code: ops.CodeInvalid, Reason: ops.ReasonInvalidParam, Msg: p.Name + " is secret, and chat keeps the text of commands; nothing was done.",
+				Next: "Give it in the form that " + c.Trigger + " " + c.Command.Name + " opens, and change the value that you have typed here.",
+			}
+		}
+	}
+	return nil
+}
+
 // Accepted is what the template "accepted" sees.
 type Accepted struct {
 	ID, Action, Instance, Cluster, State, Trigger, Done, Link chat.Foreign
@@ -73,9 +99,13 @@ type Accepted struct {
 }
 
 func (c *Commands) accepted(ctx context.Context, op ops.Operation, done string) Accepted {
+	link := ""
+	if op.State != ops.Requested || op.Version > 0 { // else it was recorded a moment ago and has no card yet
+		link = c.permalink(ctx, op.ID)
+	}
 	return Accepted{
 		ID: f(op.ID), Action: f(op.Request.Action), Instance: f(op.Request.Target.Instance), Cluster: f(op.Request.Target.Cluster),
-		State: f(string(op.State)), Trigger: f(c.Trigger), Done: f(done), Run: op.Run, Link: f(c.permalink(ctx, op.ID)),
+		State: f(string(op.State)), Trigger: f(c.Trigger), Done: f(done), Run: op.Run, Link: f(link),
 	}
 }
 
@@ -86,11 +116,8 @@ type PlanView struct {
 	Follow                                                        bool
 }
 
-func (c *Call) plan(ctx context.Context, r ops.Request) (chat.Answer, error) {
-	p, err := c.Service.Plan(ctx, r)
-	if err != nil {
-		return chat.Answer{}, err
-	}
+func (c *Call) plan(p ops.Plan) (chat.Answer, error) {
+	r := p.Operation.Request
 	return c.answer("plan", PlanView{
 		Action: f(r.Action), Instance: f(r.Target.Instance), Cluster: f(r.Target.Cluster), Project: f(p.Spec.Project), GitRef: f(p.Spec.GitRef),
 		Start: f(startText(p.Spec.Start)), Body: f(planBody(p.Spec)), Busy: f(p.Busy), Unverified: p.Action.Unverified, Follow: p.Action.Follow == ops.FollowMergeRequest,
@@ -134,7 +161,7 @@ func planBody(s ops.PipelineSpec) string {
 // pick opens the list of instances.
 func (c *Call) pick(ctx context.Context) (chat.Answer, error) {
 	if c.In.Reply == nil {
-		return chat.Answer{}, c.missing("instance")
+		return chat.Answer{}, c.missing("an instance")
 	}
 	ask, cancel := context.WithTimeout(ctx, liveWait)
 	defer cancel()

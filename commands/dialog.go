@@ -74,6 +74,9 @@ func (c *Commands) submit(ctx context.Context, in chat.Incoming) (chat.Answer, e
 }
 
 func (c *Commands) submitDeploy(ctx context.Context, in chat.Incoming) (chat.Answer, error) {
+	if err := c.Service.May(in.Actor, ops.MayStart); err != nil {
+		return chat.Answer{}, err
+	}
 	cmd, err := c.find("deploy")
 	if err != nil {
 		return chat.Answer{}, err

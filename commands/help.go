@@ -33,10 +33,10 @@ type HelpList struct {
 
 // HelpView is one command for the templates "help" and "help_command".
 type HelpView struct {
-	Trigger, Name, Summary, Usage, Needs chat.Foreign
-	Params                               []HelpParam
-	Examples                             []chat.Foreign
-	Mutates                              bool
+	Trigger, Name, Summary, Usage, Needs, Who chat.Foreign
+	Params                                    []HelpParam
+	Examples                                  []chat.Foreign
+	Mutates                                   bool
 }
 
 // HelpParam is one argument of a command.
@@ -52,7 +52,7 @@ func (c *Commands) helpViews() []HelpView {
 
 func (c *Commands) helpView(cmd *Command) HelpView {
 	v := HelpView{
-		Trigger: f(c.Trigger), Name: f(cmd.Name), Summary: f(cmd.Summary), Needs: f(string(cmd.Needs)), Mutates: cmd.Mutates,
+		Trigger: f(c.Trigger), Name: f(cmd.Name), Summary: f(cmd.Summary), Needs: f(string(cmd.Needs)), Who: f(who(cmd)), Mutates: cmd.Mutates,
 		Usage: f(c.Trigger + " " + usage(cmd)[len("Usage: "):]),
 	}
 	for _, p := range cmd.Params {
@@ -64,6 +64,23 @@ func (c *Commands) helpView(cmd *Command) HelpView {
 	return v
 }
 
-func (c *Commands) help(cmd *Command) (chat.Answer, error) {
-	return c.answer("help_command", c.helpView(cmd), chat.ToneNeutral)
+// help explains a command to the person who asks.
+func (c *Call) help(cmd *Command) (chat.Answer, error) {
+	v := c.helpView(cmd)
+	switch {
+	case cmd.Needs == "":
+	case c.Service.May(c.In.Actor, cmd.Needs) == nil:
+		v.Who += "; you are"
+	default:
+		v.Who += "; you are not"
+	}
+	return c.answer("help_command", v, chat.ToneNeutral)
+}
+
+// who says whom a command is for.
+func who(cmd *Command) string {
+	if cmd.Needs == "" {
+		return "everybody"
+	}
+	return "whoever is listed under may." + string(cmd.Needs) + " in ocim.yaml"
 }

@@ -81,6 +81,7 @@ func (b *builder) build(f *File) *Config {
 	b.size(f.Limits.ChatBody, "limits.chat_body", 64<<10, 16<<20)
 	b.size(f.Limits.GitLabBody, "limits.gitlab_body", 64<<10, 64<<20)
 	b.size(int64(f.Limits.InFlight), "limits.in_flight", 1, 100_000)
+	b.size(int64(f.Limits.PerPerson), "limits.per_person", 0, 1_000_000)
 	return c
 }
 
@@ -196,6 +197,10 @@ func (b *builder) gitlab(f *File, c *Config) {
 		// Below the 30 s that a job may take, with room for what follows the call.
 		b.between(g.Timeout, at+".timeout", time.Second, 25*time.Second)
 		b.between(g.Linger, at+".linger", max(time.Second, g.Timeout), 30*time.Minute)
+		if g.Linger < g.Timeout+time.Minute {
+			// GitLab works for up to a minute on a request after the client has gone away.
+			b.warn(at+".linger", "below timeout + 1m a request without an answer may be sent again while GitLab still works on it")
+		}
 		out := GitLab{
 			Name: g.Name, Timeout: g.Timeout, Linger: g.Linger,
 			URL:                  b.url(g.URL, at+".url"),

@@ -217,7 +217,8 @@ type Param struct {
 	Required bool `yaml:"required"`
 	// Value when people give none. Empty: nothing is sent.
 	Default string `yaml:"default"`
-	// Never show the value.
+	// Never show the value, keep it encrypted, and take it from the form only: chat platforms keep
+	// the text of commands. Not for variables, which GitLab shows to maintainers.
 	Secret bool `yaml:"secret"`
 	// One line for the help text.
 	Help string `yaml:"help"`
@@ -231,12 +232,15 @@ type Polling struct {
 	Slow time.Duration `yaml:"slow" default:"30s"`
 }
 
-// Limits bounds what the public listener takes in.
+// Limits bounds what is taken in.
 type Limits struct {
 	// Largest request body of a chat platform, in bytes.
 	ChatBody int64 `yaml:"chat_body" default:"1048576"`
 	// Largest webhook body, in bytes.
 	GitLabBody int64 `yaml:"gitlab_body" default:"4194304"`
-	// Requests worked on at the same time. More are answered 503 and come again.
+	// Requests worked on at the same time, of chat and of webhooks each. More are answered 503 and come again.
 	InFlight int `yaml:"in_flight" default:"256"`
+	// Requests of one person in a minute: commands, clicks, forms, and what is looked up while
+	// somebody types. More are refused with the time to come again. 0: no bound.
+	PerPerson int `yaml:"per_person" default:"120"`
 }

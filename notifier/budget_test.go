@@ -1,129 +1,75 @@
-package notifier
+package notifier_test
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"testing"
 	"time"
 
+	"ocim/notifier"
 	"ocim/ops"
 )
 
-func place(channel string) ops.Conversation {
-	return ops.Conversation{Platform: "fake", Workspace: "main", Channel: channel}
-}
-
-// most is the largest number of instants within any window.
-func most(at []time.Time, window time.Duration) int {
-	worst, first := 0, 0
-	for i := range at {
-		for at[i].Sub(at[first]) >= window {
-			first++
-		}
-		worst = max(worst, i-first+1)
-	}
-	return worst
-}
-
-// Whatever is asked for in whatever order, no more is allowed than the platforms take.
-func TestBudgetStaysBelowThePlatformsLimits(t *testing.T) {
+// Each of many messages that wait gets a turn of its own, is let through when it comes then, and not
+// before: nobody comes in vain, and the platform's limit holds.
+func TestBudgetGivesEachMessageATurn(t *testing.T) {
 	t.Parallel()
-	for seed := range uint64(5) {
-		rnd := rand.New(rand.NewPCG(seed, 1))
-		b := NewBudget()
-		now := time.Date(2026, 11, 21, 10, 0, 0, 0, time.UTC)
-		var edits []time.Time
-		posts := map[string][]time.Time{}
-		last := map[string]time.Time{}
-		for range 40_000 {
-			now = now.Add(time.Duration(rnd.IntN(100)) * time.Millisecond)
-			channel := fmt.Sprint("c", rnd.IntN(5))
-			ref := fmt.Sprint("m", rnd.IntN(50))
-			final := rnd.IntN(10) == 0
-			if ok, at := b.Edit(place(channel), ref, final, now); ok {
-				if gap := now.Sub(last[channel+ref]); !final && gap < editGap {
-					t.Fatalf("message %s was edited twice in %v", ref, gap)
+	const n = 1000
+	to := ops.Conversation{Platform: "slack", Workspace: "T1", Channel: "C1"}
+	start := time.Date(2026, 11, 20, 14, 0, 0, 0, time.UTC)
+	for _, tc := range []struct {
+		name  string
+		burst int
+		every time.Duration
+		ask   func(b *notifier.Budget, i int, now time.Time) (bool, time.Time)
+	}{
+		{"posts", 3, time.Second, func(b *notifier.Budget, i int, now time.Time) (bool, time.Time) {
+			return b.Post(to, fmt.Sprintf("key-%d", i), now)
+		}},
+		{"edits", 8, 1500 * time.Millisecond, func(b *notifier.Budget, i int, now time.Time) (bool, time.Time) {
+			return b.Edit(to, fmt.Sprintf("ts-%d", i), false, now)
+		}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			b := notifier.NewBudget()
+			turns := map[int]time.Time{}
+			for i := range n {
+				ok, at := tc.ask(b, i, start)
+				if ok != (i < tc.burst) {
+					t.Fatalf("message %d: got %t, want the first %d let through", i, ok, tc.burst)
 				}
-				last[channel+ref] = now
-				edits = append(edits, now)
-			} else if !at.After(now) {
-				t.Fatalf("not allowed at %v, but to be asked again at %v", now, at)
+				if !ok {
+					turns[i] = at
+				}
 			}
-			if ok, at := b.Post(place(channel), now); ok {
-				posts[channel] = append(posts[channel], now)
-			} else if !at.After(now) {
-				t.Fatalf("not allowed at %v, but to be asked again at %v", now, at)
+			for i := tc.burst; i < n; i++ {
+				want := start.Add(time.Duration(i-tc.burst+1) * tc.every)
+				if d := turns[i].Sub(want).Abs(); d > time.Millisecond {
+					t.Fatalf("message %d: got its turn at %s, want %s", i, turns[i], want)
+				}
+				if ok, at := tc.ask(b, i, turns[i].Add(-time.Millisecond)); ok || !at.Equal(turns[i]) {
+					t.Fatalf("message %d before its turn: got %t, %s, want no, and the same turn", i, ok, at)
+				}
+				if ok, _ := tc.ask(b, i, turns[i]); !ok {
+					t.Fatalf("message %d at its turn: got no", i)
+				}
 			}
-		}
-		if got := most(edits, time.Minute); got > 50 || got < 30 {
-			t.Errorf("got %d edits in a minute, want at most the 50 that Slack allows and not far less", got)
-		}
-		for channel, at := range posts {
-			if got := most(at, 10*time.Second); got > 13 {
-				t.Errorf("got %d posts in ten seconds in %s, want about one a second", got, channel)
-			}
-		}
+		})
 	}
 }
 
-func TestBudgetAllowsWhenItSaid(t *testing.T) {
+func TestBudgetLetsFinalEditsPassTheGap(t *testing.T) {
 	t.Parallel()
-	b := NewBudget()
-	now := time.Date(2026, 11, 21, 10, 0, 0, 0, time.UTC)
-	for i := range 200 {
-		ok, at := b.Edit(place("c"), fmt.Sprint(i), true, now)
-		if !ok {
-			if now = at; at.Sub(now) > 2*time.Second {
-				t.Fatalf("got %v to wait, want at most two seconds", at.Sub(now))
-			}
-			if ok, at = b.Edit(place("c"), fmt.Sprint(i), true, now); !ok {
-				t.Fatalf("got no edit at the instant named, but %v later", at.Sub(now))
-			}
-		}
+	b := notifier.NewBudget()
+	to := ops.Conversation{Platform: "slack", Workspace: "T1", Channel: "C1"}
+	now := time.Date(2026, 11, 20, 14, 0, 0, 0, time.UTC)
+	if ok, _ := b.Edit(to, "ts", false, now); !ok {
+		t.Fatal("the first edit has to wait")
 	}
-}
-
-func TestBudgetOfOneWorkspaceIsNotTheOthers(t *testing.T) {
-	t.Parallel()
-	b := NewBudget()
-	now := time.Date(2026, 11, 21, 10, 0, 0, 0, time.UTC)
-	for i := range 100 {
-		b.Edit(place("c"), fmt.Sprint(i), true, now)
-		b.Post(place("c"), now)
+	if ok, at := b.Edit(to, "ts", false, now.Add(time.Second)); ok || !at.Equal(now.Add(3*time.Second)) {
+		t.Errorf("second edit: got %t, %s, want it after 3 s", ok, at)
 	}
-	other := place("c")
-	other.Workspace = "other"
-	if ok, _ := b.Edit(other, "m", false, now); !ok {
-		t.Error("got no edit in another workspace")
-	}
-	if ok, _ := b.Post(place("d"), now); !ok {
-		t.Error("got no post in another channel")
-	}
-	if b.Spare(place("c"), now) || !b.Spare(other, now) {
-		t.Error("got room to spare in the wrong workspace")
-	}
-	b.HoldEdits(other, now.Add(time.Minute))
-	b.HoldEdits(other, now.Add(time.Second)) // a shorter wait does not end the longer one
-	if ok, at := b.Edit(other, "n", true, now.Add(30*time.Second)); ok || !at.Equal(now.Add(time.Minute)) {
-		t.Errorf("while it is held: got %v, %v", ok, at)
-	}
-	if ok, _ := b.Edit(other, "n", true, now.Add(time.Minute)); !ok {
-		t.Error("got no edit after the wait")
-	}
-}
-
-func TestBudgetForgets(t *testing.T) {
-	t.Parallel()
-	b := NewBudget()
-	now := time.Date(2026, 11, 21, 10, 0, 0, 0, time.UTC)
-	for i := range 3 * rememberedEdits {
-		now = now.Add(2 * time.Second)
-		b.Post(place(fmt.Sprint(i)), now)
-		if ok, _ := b.Edit(place("c"), fmt.Sprint(i), false, now); !ok {
-			t.Fatalf("edit %d: not allowed", i)
-		}
-	}
-	if len(b.lastEdit) > rememberedEdits+1 || len(b.posts) > rememberedEdits+64 {
-		t.Errorf("got %d messages and %d channels in memory, want about %d", len(b.lastEdit), len(b.posts), rememberedEdits)
+	if ok, _ := b.Edit(to, "ts", true, now.Add(time.Second)); !ok {
+		t.Error("the final edit has to wait")
 	}
 }

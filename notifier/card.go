@@ -24,6 +24,7 @@ type View struct {
 	Run                           int
 	Final, Started                bool
 	Pipelines                     []PipelineView
+	Extras                        []PipelineView // second pipelines of one request, which ocim cancels
 	Done, Total                   int
 	Running, Stage, Manual        chat.Foreign
 	Bar                           chat.Foreign
@@ -58,14 +59,18 @@ func NewView(op ops.Operation, now time.Time) View {
 		Final: op.State.Final(), Started: !op.StartedAt.IsZero(), Link: f(op.Link),
 		Elapsed: op.Elapsed(now), Expected: op.Expected, RequestedAt: op.RunAt,
 	}
-	for _, k := range sortedKeys(op.Request.Params) {
-		v.Params = append(v.Params, Param{f(k), f(chat.Cut(op.Request.Params[k], 200))})
+	params := op.Request.ShownParams()
+	for _, k := range sortedKeys(params) {
+		v.Params = append(v.Params, Param{f(k), f(chat.Cut(params[k], 200))})
 	}
 	v.pipelines(op)
 	if fl := op.Failure; fl != nil {
 		v.Failure = &FailureView{
 			Job: f(chat.Cut(fl.Job, maxWord)), Stage: f(chat.Cut(fl.Stage, maxWord)), Reason: f(chat.Cut(fl.Reason, maxWord)), URL: f(fl.URL),
 			Tail: f(fl.Tail), NoTail: f(fl.NoTail), Last: f(chat.Cut(fl.Last, 200)),
+		}
+		if op.Detail == fl.Reason {
+			v.Detail = "" // it stands beside the job's name
 		}
 	}
 	return v
@@ -79,6 +84,12 @@ const maxPipelines = 6
 
 func (v *View) pipelines(op ops.Operation) {
 	for _, p := range op.Pipelines {
+		if p.Role == ops.RoleExtra {
+			if len(v.Extras) < maxPipelines {
+				v.Extras = append(v.Extras, PipelineView{Label: f(fmt.Sprintf("#%d", p.Ref.ID)), Status: f(chat.Cut(p.Status, maxWord)), URL: f(p.URL)})
+			}
+			continue
+		}
 		v.Done += p.Jobs.Done
 		v.Total += p.Jobs.Total
 		if p.Jobs.Running != "" && !ops.PipelineFinal(p.Status) { // the deepest one wins: it is what really works

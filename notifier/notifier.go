@@ -237,7 +237,7 @@ func (n *Notifier) post(ctx context.Context, op ops.Operation, d ops.Delivery, m
 		}
 	}
 	now := n.clock.Now()
-	if ok, at := n.budget.Post(d.To, now); !ok {
+	if ok, at := n.budget.Post(d.To, d.Key, now); !ok {
 		return d, laterError{at}
 	}
 	d.PostingAt = now

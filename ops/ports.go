@@ -77,9 +77,9 @@ const (
 type Pipelines interface {
 	// Probe asks whether the project is reachable and readable, and returns the server's time.
 	Probe(ctx context.Context, project string) (time.Time, error)
-	// Find looks for the pipeline with s.Key. False with a nil error proves only that GitLab
-	// does not show one now.
-	Find(ctx context.Context, s PipelineSpec) (Pipeline, bool, error)
+	// Find looks for pipelines with s.Key, oldest first. None with a nil error proves only that
+	// GitLab does not show one now. CodeDenied: there is one that may not be looked into.
+	Find(ctx context.Context, s PipelineSpec) ([]Pipeline, error)
 	// Create makes one request. After an error with CodeUnavailable and not NotSent the pipeline
 	// may exist. ReasonConfigError: GitLab refused, but may have left a failed pipeline behind.
 	Create(ctx context.Context, s PipelineSpec) (Pipeline, error)

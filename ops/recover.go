@@ -13,14 +13,14 @@ const recoverWindow = 48 * time.Hour
 
 // Recover looks through the projects for pipelines that carry our reference and are not in the
 // store, and makes their operations again, so that a lost database loses no card and no final
-// notice. It returns how many it made. A project that cannot be read is skipped and named in err.
+// notice. It returns how many it made; err names the projects that could not be read, or not whole:
+// call it again then.
 func (s *Service) Recover(ctx context.Context) (made int, err error) {
 	since := s.Clock.Now().Add(-recoverWindow)
 	for _, project := range s.Fleet.Projects() {
 		found, ferr := s.Repos.Recent(ctx, project, since)
 		if ferr != nil {
 			err = errors.Join(err, fmt.Errorf("recover from %s: %w", project, ferr))
-			continue
 		}
 		latest := map[string]Found{} // an operation's last run is the one that counts
 		for _, f := range found {
@@ -75,6 +75,9 @@ func (s *Service) recoverOne(ctx context.Context, project string, r Reference, p
 	}
 	if !PipelineFinal(p.Status) && PipelineBlocked(p.Status) {
 		op.State = Blocked
+	}
+	if _, action, err := s.Fleet.Action(r.Target.Cluster, r.Action); err == nil {
+		op.Follow, op.FollowWithin = action.Follow, action.FollowWithin
 	}
 	err := s.Store.Update(ctx, func(tx Tx) error {
 		if _, err := tx.Operation(ctx, op.ID); !errors.Is(err, ErrNotFound) {

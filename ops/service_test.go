@@ -518,9 +518,30 @@ func TestOutcomeThatIsNotKnown(t *testing.T) {
 		r.lab.Fail("create", opstest.Fault{Err: away(), Lost: true})
 		r.lab.Fail("find", opstest.Fault{Err: &ops.Error{Code: ops.CodeDenied, Reason: ops.ReasonGitLabDenied, Msg: "401."}})
 		id := r.submit("demo")
-		r.pass(5 * time.Second)
-		if op := r.state(id, ops.Failed, ops.ReasonOutcomeUnknown); !strings.Contains(op.Detail, "Look in GitLab") {
+		r.pass(5 * time.Second) // a right that is missing for a moment loses nothing
+		r.state(id, ops.Running, "")
+	})
+	t.Run("looking is refused for good", func(t *testing.T) {
+		t.Parallel()
+		r := newRig(t)
+		r.lab.Fail("create", opstest.Fault{Err: away(), Lost: true})
+		for range 100 {
+			r.lab.Fail("find", opstest.Fault{Err: &ops.Error{Code: ops.CodeDenied, Reason: ops.ReasonGitLabDenied, Msg: "401."}})
+		}
+		id := r.submit("demo")
+		r.pass(4 * time.Minute)
+		op := r.state(id, ops.Failed, ops.ReasonOutcomeUnknown)
+		if !strings.Contains(op.Detail, "Look in GitLab") {
 			t.Errorf("got %q, want it said what to do", op.Detail)
+		}
+		// Once it may be looked for, it is found, and no second one is made.
+		r.lab.Heal("find")
+		r.pass(2 * time.Minute)
+		if again := r.state(id, ops.Running, ""); again.Key != op.Key || again.Run != 2 {
+			t.Errorf("got run %d with key %s, want the next run with the same key", again.Run, again.Key)
+		}
+		if roots, _ := r.lab.Roots(); len(roots) != 1 {
+			t.Errorf("got %d pipelines, want 1", len(roots))
 		}
 	})
 	t.Run("a refusal that left a pipeline behind", func(t *testing.T) {
@@ -529,6 +550,15 @@ func TestOutcomeThatIsNotKnown(t *testing.T) {
 		r.lab.Fail("create", opstest.Fault{Err: &ops.Error{Code: ops.CodeInvalid, Reason: ops.ReasonConfigError, Msg: "Broken."}, Lost: true})
 		id := r.submit("demo")
 		r.pass(3 * time.Second)
+		r.state(id, ops.Running, "")
+	})
+	t.Run("a refusal that left a pipeline behind, and the look fails", func(t *testing.T) {
+		t.Parallel()
+		r := newRig(t)
+		r.lab.Fail("create", opstest.Fault{Err: &ops.Error{Code: ops.CodeInvalid, Reason: ops.ReasonConfigError, Msg: "Broken."}, Lost: true})
+		r.lab.Fail("find", opstest.Fault{Err: away()})
+		id := r.submit("demo")
+		r.pass(10 * time.Second)
 		r.state(id, ops.Running, "")
 	})
 	t.Run("an error that is none of ours counts as not known", func(t *testing.T) {
@@ -571,7 +601,7 @@ func TestPipelineDeletedInGitLab(t *testing.T) {
 	if got := r.op(id); got.State != ops.Running {
 		t.Errorf("got %s half a minute after the start, want running", got.State)
 	}
-	r.pass(time.Minute)
+	r.pass(3 * time.Minute)
 	r.state(id, ops.Failed, ops.ReasonPipelineDeleted)
 }
 
@@ -595,6 +625,21 @@ func TestEvidenceIsRedacted(t *testing.T) {
 	}
 	if !slices.Equal(kinds, []ops.DeliveryKind{ops.DeliverCard, ops.DeliverEnd, ops.DeliverLog}) {
 		t.Errorf("got %v owed, want card, end and log in this order", kinds)
+	}
+}
+
+// A child may run in another project than the one that the operation started in.
+func TestEvidenceOfAnotherProject(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	id := r.to(ops.Running)
+	child := r.lab.AddPipeline(ops.Pipeline{Ref: ops.PipelineRef{Project: "images"}, Role: ops.RoleChild, Parent: 101, Status: "failed"})
+	r.lab.AddJob(ops.Job{Pipeline: child, Name: "build", Status: "failed", FailureReason: "script_failure"}, "no space left\n")
+	r.lab.SetStatus(101, "failed")
+	r.pass(6 * time.Second)
+	op := r.state(id, ops.Failed, ops.ReasonJobFailed)
+	if f := op.Failure; f == nil || f.Last != "no space left" {
+		t.Errorf("got %+v, want the log's last line", f)
 	}
 }
 

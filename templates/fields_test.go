@@ -76,6 +76,18 @@ func TestFieldsAreThoseOfTheCode(t *testing.T) {
 	}
 }
 
+// TestBuiltInTemplatesPassTheCheckOfAnOperators shows that fields.txt has all that they use.
+func TestBuiltInTemplatesPassTheCheckOfAnOperators(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	if err := os.CopyFS(dir, templates.FS); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := chat.LoadTemplates(templates.FS, dir); err != nil {
+		t.Error(err)
+	}
+}
+
 // collect finds a type and those of its fields.
 func collect(types map[string]reflect.Type, typ reflect.Type) {
 	for typ.Kind() == reflect.Slice || typ.Kind() == reflect.Pointer {

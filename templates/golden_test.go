@@ -115,6 +115,9 @@ func views() map[string]map[string]any {
 	retried.Run, retried.RunByName, retried.Request.Params, retried.Request.Why, retried.Expected = 3, "Ben Example", nil, "", 0
 	open := operation(ops.Failed)
 	open.Failure, open.Reason, open.Detail, open.Link = nil, ops.ReasonMergeRequestOpen, "The merge request was not merged.", gitlab+"merge_requests/5"
+	twice := operation(ops.Running)
+	twice.Pipelines = append(twice.Pipelines, ops.Pipeline{Ref: ops.PipelineRef{ID: 9003}, Role: ops.RoleExtra, Status: "canceling", URL: gitlab + "pipelines/9003"})
+	cards["second_pipeline"] = view(twice)
 	waiting := operation(ops.Queued)
 	waiting.Reason, waiting.Detail = ops.ReasonGitLabUnavailable, "GitLab does not answer (503)."
 	cards["retried"], cards["merge_request_open"], cards["gitlab_down"], cards["extreme"] = view(retried), view(open), view(waiting), view(extreme())
@@ -142,7 +145,7 @@ func answers() map[string]map[string]any {
 		return commands.Accepted{ID: "k3f9qz", Action: "deploy", Instance: "demo", Cluster: "eu", State: state, Trigger: "/ocim", Done: done, Link: link, Run: 2}
 	}
 	help := commands.HelpView{
-		Trigger: "/ocim", Name: "deploy", Summary: "Update and redeploy an instance.", Usage: "/ocim deploy <instance> [key=value …] [--plan]", Needs: "start", Mutates: true,
+		Trigger: "/ocim", Name: "deploy", Summary: "Update and redeploy an instance.", Usage: "/ocim deploy <instance> [key=value …] [--plan]", Needs: "start", Who: "those who may start; you are", Mutates: true,
 		Params: []commands.HelpParam{{Name: "instance", Help: "its name, or cluster/name"}, {Name: "why", Help: "shown on the card"}}, Examples: []chat.Foreign{"/ocim deploy demo", "/ocim deploy eu/demo version=21.0.1 --plan"},
 	}
 	return map[string]map[string]any{
@@ -156,7 +159,7 @@ func answers() map[string]map[string]any {
 			"busy":    commands.Refusal{Msg: "deploy of eu/demo is running.", Reason: "instance_busy", Operation: "k3f9qz", Link: "https://chat.example/c/1", Next: "Wait for it, or cancel it."},
 		},
 		"help":         {"all": commands.HelpList{Trigger: "/ocim", Commands: []commands.HelpView{{Usage: "/ocim help [command]", Summary: "What the bot can do."}, help}}},
-		"help_command": {"deploy": help, "whoami": commands.HelpView{Trigger: "/ocim", Name: "whoami", Summary: "Who you are to the bot.", Usage: "/ocim whoami"}},
+		"help_command": {"deploy": help, "whoami": commands.HelpView{Trigger: "/ocim", Name: "whoami", Summary: "Who you are to the bot.", Usage: "/ocim whoami", Who: "everybody"}},
 		"logs": {
 			"tail":   commands.LogView{ID: "k3f9qz", Job: "init-mysql", Stage: "deploy", Status: "failed", URL: gitlab + "jobs/77", Tail: "one\n\ttwo\n<three>", Others: []chat.Foreign{"build", "test-1"}},
 			"no_log": commands.LogView{ID: "k3f9qz", Job: "init-mysql", Status: "created", NoTail: "The job has not begun."},

@@ -33,8 +33,9 @@ func NewAcker(h Handler, c After, budget, limit time.Duration, log *slog.Logger)
 	return &Acker{handler: h, clock: c, budget: budget, limit: limit, log: log}
 }
 
-// Answer runs the handler and returns its answer, or a note that the answer comes later. The
-// handler's context outlives ctx, because a peer that hangs up must not undo what was begun.
+// Answer runs the handler and returns its answer, or a note that the answer comes later. The end
+// of ctx ends the budget: what came before may have used up some of it. The handler's own context
+// outlives ctx, because a peer that hangs up must not undo what was begun.
 func (a *Acker) Answer(ctx context.Context, in Incoming) Answer {
 	work, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.limit)
 	done := make(chan Answer, 1)
@@ -54,6 +55,7 @@ func (a *Acker) Answer(ctx context.Context, in Incoming) Answer {
 	case ans := <-done:
 		return ans
 	case <-fires:
+	case <-ctx.Done():
 	}
 	if !settled.CompareAndSwap(false, true) {
 		return <-done

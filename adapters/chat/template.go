@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -22,7 +23,7 @@ type Templates struct {
 }
 
 // LoadTemplates reads NAME.tmpl files from base, and replaces those that overrides has as well; an
-// empty overrides replaces none. Every template is tried with data of the shape that fields.txt in
+// empty overrides replaces none. Each of those is tried with data of the shape that fields.txt in
 // base describes, so that a mistake is found now and not when something has failed. All broken
 // files are reported together, each with file and line. A file that matches no message is an error
 // as well: it would silently do nothing.
@@ -41,7 +42,7 @@ func LoadTemplates(base fs.FS, overrides string) (*Templates, error) {
 		if err != nil {
 			return nil, err
 		}
-		for _, n := range names {
+		for _, n := range slices.Sorted(maps.Keys(t.own)) {
 			problems = append(problems, t.try(n, fields))
 		}
 	}
@@ -129,9 +130,6 @@ func (t *Templates) replace(name, path, text string, names []string) error {
 // try renders a message with all data that it may get and with none.
 func (t *Templates) try(name string, fields *Schema) error {
 	path := t.own[name]
-	if path == "" {
-		path = name + ".tmpl"
-	}
 	for i, data := range fields.samples(name) {
 		m, err := render(t.set, name, data)
 		if err != nil {

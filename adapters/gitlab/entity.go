@@ -57,10 +57,11 @@ type jobJSON struct {
 	Downstream    *pipelineJSON `json:"downstream_pipeline"` // of a bridge; null until it is created
 }
 
-func (j jobJSON) job(pipeline int64) ops.Job {
+func (j jobJSON) job(r ops.PipelineRef) ops.Job {
 	return ops.Job{
 		ID:            j.ID,
-		Pipeline:      pipeline,
+		Project:       r.Project,
+		Pipeline:      r.ID,
 		Name:          clip(j.Name, 255),
 		Stage:         clip(j.Stage, 255),
 		Status:        clip(j.Status, 100),
@@ -84,6 +85,7 @@ type mergeRequestJSON struct {
 	TargetBranch    string `json:"target_branch"`
 	SourceProjectID int64  `json:"source_project_id"`
 	SHA             string `json:"sha"`
+	MergedAt        stamp  `json:"merged_at"`
 	MergeCommitSHA  string `json:"merge_commit_sha"`
 	SquashCommitSHA string `json:"squash_commit_sha"`
 }

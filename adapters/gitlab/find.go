@@ -28,63 +28,45 @@ const (
 )
 
 // Find implements [ops.Pipelines]. It lists the pipelines that were made by our kind of request since
-// a minute before s.CreatedAfter, and reads the variables of each. If several carry the key, which
-// never should be, the oldest is the one.
+// a minute before s.CreatedAfter, and reads the variables of each. What the configuration says by now
+// of branch and way to start plays no part: the request may have been made before it said so.
 //
 // CodeDenied with ReasonOutcomeUnknown means that a pipeline was there which ocim may not look into:
 // it may be the one.
-func (a *Adapter) Find(ctx context.Context, s ops.PipelineSpec) (ops.Pipeline, bool, error) {
+func (a *Adapter) Find(ctx context.Context, s ops.PipelineSpec) ([]ops.Pipeline, error) {
 	ctx, cancel := a.within(ctx)
 	defer cancel()
 	p, err := a.project(s.Project)
 	if err != nil {
-		return ops.Pipeline{}, false, err
+		return nil, err
 	}
 	candidates, err := a.candidates(ctx, p, s)
 	if err != nil {
-		return ops.Pipeline{}, false, err
+		return nil, err
 	}
-	var found []pipelineJSON
+	var found []ops.Pipeline
 	var doubt error
-	for _, c := range candidates {
+	for _, c := range slices.Backward(candidates) { // they come newest first
 		ours, err := a.isOurs(ctx, p, c, s)
 		switch {
 		case err != nil && ops.CodeOf(err) == ops.CodeUnavailable:
-			return ops.Pipeline{}, false, err
+			return nil, err
 		case err != nil:
 			doubt = err
 		case ours:
-			found = append(found, c)
+			found = append(found, c.pipeline(p.name, ops.RoleRoot))
 		}
 	}
-	if len(found) == 0 {
-		return ops.Pipeline{}, false, doubt
+	if len(found) > 0 {
+		return found, nil
 	}
-	// Candidates come newest first.
-	first := found[len(found)-1]
-	if len(found) > 1 {
-		ids := make([]int64, 0, len(found))
-		for _, f := range found {
-			ids = append(ids, f.ID)
-		}
-		a.log.WarnContext(ctx, "more than one pipeline carries the same key; the first one counts",
-			"project", p.name, "pipelines", ids)
-	}
-	return first.pipeline(p.name, ops.RoleRoot), true, nil
+	return nil, doubt
 }
 
 // candidates are the pipelines that could be s, newest first, each once.
 func (a *Adapter) candidates(ctx context.Context, p *project, s ops.PipelineSpec) ([]pipelineJSON, error) {
-	source := "trigger"
-	if s.Start == ops.StartPipeline {
-		source = "api"
-	}
 	opts := &gl.ListProjectPipelinesOptions{
-		ListOptions: gl.ListOptions{PerPage: perPage},
-		Source:      new(source), OrderBy: new("id"), Sort: new("desc"),
-	}
-	if ref := strings.TrimPrefix(strings.TrimPrefix(s.GitRef, "refs/heads/"), "refs/tags/"); ref != "" {
-		opts.Ref = new(ref)
+		ListOptions: gl.ListOptions{PerPage: perPage}, OrderBy: new("id"), Sort: new("desc"),
 	}
 	if !s.CreatedAfter.IsZero() {
 		opts.CreatedAfter = new(s.CreatedAfter.Add(-findOverlap).UTC())
@@ -99,7 +81,7 @@ func (a *Adapter) candidates(ctx context.Context, p *project, s ops.PipelineSpec
 			Msg: fmt.Sprintf("Project %s has more than %d new pipelines; ocim could not look through them all.", p.name, len(all)),
 		}
 	}
-	return all, nil
+	return slices.DeleteFunc(all, func(j pipelineJSON) bool { return j.Source != "" && j.Source != "trigger" && j.Source != "api" }), nil
 }
 
 // pipelines lists pipelines, each once: a pipeline that is made meanwhile shifts the pages.
@@ -123,7 +105,7 @@ func (a *Adapter) pipelines(ctx context.Context, p *project, opts *gl.ListProjec
 
 // isOurs reports whether the pipeline carries s.Key.
 func (a *Adapter) isOurs(ctx context.Context, p *project, c pipelineJSON, s ops.PipelineSpec) (bool, error) {
-	if s.KeyInName && strings.Contains(c.Name, s.Key) {
+	if isKey(s.Key) && strings.Contains(c.Name, s.Key) {
 		return true, nil
 	}
 	id := pipelineID{p.host.origin, c.ID}
@@ -250,7 +232,7 @@ func (a *Adapter) Recent(ctx context.Context, name string, since time.Time) ([]o
 			OrderBy: new("updated_at"), Sort: new("desc"),
 		}, recentMax/perPage)
 		if err != nil {
-			return nil, err
+			return found, err
 		}
 		for _, j := range all {
 			vars, err := a.variables(ctx, p, j.ID)
@@ -261,7 +243,7 @@ func (a *Adapter) Recent(ctx context.Context, name string, since time.Time) ([]o
 				continue
 			}
 			if err != nil {
-				return nil, err
+				return found, err
 			}
 			if ref := reference(vars); ref != "" {
 				found = append(found, ops.Found{Pipeline: j.pipeline(p.name, ops.RoleRoot), Reference: ref})

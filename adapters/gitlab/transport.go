@@ -183,7 +183,9 @@ func dialer(allowed map[string]bool, timeout time.Duration) *http.Transport {
 		MaxConnsPerHost:     64,
 		// Below the 60 s and more after which servers and balancers close: a request that meets a
 		// connection on its way down has an outcome that nobody knows.
-		IdleConnTimeout:        30 * time.Second,
+		IdleConnTimeout: 30 * time.Second,
+		// A connection that is cut without a word is noticed before the next requests are lost on it.
+		HTTP2:                  &http.HTTP2Config{SendPingTimeout: 10 * time.Second, PingTimeout: 5 * time.Second},
 		TLSHandshakeTimeout:    timeout / 2,
 		MaxResponseHeaderBytes: 256 << 10,
 	}

@@ -51,8 +51,9 @@ type dialogField struct {
 
 // dialog renders d and seals its state.
 func (a *Adapter) dialog(s *server, in chat.Incoming, d chat.Dialog) (model.Dialog, error) {
-	if len(d.State) > maxState || len(d.Fields) == 0 {
-		return model.Dialog{}, &ops.Error{Code: ops.CodeInvalid, Reason: ops.ReasonInternal, Msg: "The dialog has too long a state or no field."}
+	// A dialog without fields is a question (Mattermost: "simple confirmation", interactive dialogs).
+	if len(d.State) > maxState || len(d.Fields) == 0 && d.Intro == "" {
+		return model.Dialog{}, &ops.Error{Code: ops.CodeInvalid, Reason: ops.ReasonInternal, Msg: "The dialog has too long a state or no content."}
 	}
 	state := dialogState{
 		Server: s.Name, User: in.Actor.UserID, Channel: in.From.Channel, Thread: in.From.Thread,
@@ -178,6 +179,7 @@ func (a *Adapter) serveDialog(r *http.Request, s *server, body []byte) reply {
 		return reply{body: &model.SubmitDialogResponse{Errors: wrong}}
 	}
 	in.Values = values
+	in.ActorName = s.usernames(r.Context(), []string{sub.UserID})[sub.UserID] // a submission brings the id alone
 	in.Key = Platform + ":" + s.Name + ":dialog:" + st.Nonce + ":" + valuesDigest(values)
 	in.Reply = a.replier(s, in, "", "")
 	return a.submitAnswer(r, s, in, a.ack.Answer(r.Context(), in))

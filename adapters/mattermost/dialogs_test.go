@@ -62,11 +62,28 @@ func TestDialogIsOpenedAndSubmitted(t *testing.T) {
 		t.Fatalf("submit: %v, %+v", err, got)
 	}
 	want := []chat.Incoming{{
-		Kind: chat.Submit, Actor: r.actor("alice"), From: r.channel(), Dialog: "deploy", State: "handler-state",
+		Kind: chat.Submit, Actor: r.actor("alice"), ActorName: "alice", From: r.channel(), Dialog: "deploy", State: "handler-state",
 		Values: map[string]string{"instance": "prod/demo", "why": "new theme"},
 	}}
 	if diff := cmp.Diff(r.handled(), want, cmpopts.IgnoreFields(chat.Incoming{}, "Reply", "Key")); diff != "" {
 		t.Errorf("incoming (-got +want):\n%s", diff)
+	}
+}
+
+func TestDialogWithoutFieldsIsAQuestion(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	question := deployDialog()
+	question.Fields = nil
+	d := r.opened(t, question)
+	if len(d.Dialog.Elements) != 0 || d.Dialog.SubmitLabel != "Deploy" || !strings.Contains(d.Dialog.IntroductionText, "Pick") {
+		t.Errorf("got dialog %+v, want the question and its button alone", d.Dialog)
+	}
+	if got, err := r.SubmitDialog(t.Context(), "alice", r.channel().Channel, d, nil); err != nil || got.Err != nil || got.DialogError != "" {
+		t.Errorf("submit: %v, %+v", err, got)
+	}
+	if seen := r.handled(); len(seen) != 1 || seen[0].State != "handler-state" || len(seen[0].Values) != 0 {
+		t.Errorf("got %+v, want one answer without values", seen)
 	}
 }
 
@@ -289,7 +306,7 @@ func TestDialogThatMattermostCannotShowIsNotOpened(t *testing.T) {
 		change func(*chat.Dialog)
 	}{
 		{"no title", func(d *chat.Dialog) { d.Title = "" }},
-		{"no field", func(d *chat.Dialog) { d.Fields = nil }},
+		{"no content", func(d *chat.Dialog) { d.Fields, d.Intro = nil, "" }},
 		{"two fields of a name", func(d *chat.Dialog) { d.Fields[1].Name = "instance" }},
 		{"default that is no option", func(d *chat.Dialog) { d.Fields[0].Default = "x" }},
 		{"endless state", func(d *chat.Dialog) { d.State = strings.Repeat("x", 2001) }},

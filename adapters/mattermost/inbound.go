@@ -13,6 +13,7 @@ import (
 	"github.com/mattermost/mattermost/server/public/model"
 
 	"ocim/adapters/chat"
+	"ocim/internal/clock"
 	"ocim/ops"
 )
 
@@ -30,10 +31,12 @@ func (a *Adapter) route(contentType string, serve func(*http.Request, *server, [
 	return func(w http.ResponseWriter, r *http.Request) {
 		s := a.servers[r.PathValue("server")]
 		if s == nil || !s.PathSecret.Equal(r.PathValue("secret")) {
+			a.log.Warn("request refused", "why", "no such server, or not its path secret")
 			http.NotFound(w, r)
 			return
 		}
 		if mt, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || mt != contentType {
+			s.log.Warn("request refused", "why", "wrong content type")
 			http.Error(w, "unsupported content type", http.StatusUnsupportedMediaType)
 			return
 		}
@@ -44,10 +47,13 @@ func (a *Adapter) route(contentType string, serve func(*http.Request, *server, [
 				http.Error(w, "request too long", http.StatusRequestEntityTooLarge)
 				return
 			}
+			s.log.Warn("request refused", "why", "it was cut off")
 			http.Error(w, "request cut off", http.StatusBadRequest)
 			return
 		}
-		serve(r, s, body).write(w, a)
+		ctx, cancel := clock.WithTimeout(r.Context(), a.clock, a.within)
+		defer cancel()
+		serve(r.WithContext(ctx), s, body).write(w, a)
 	}
 }
 

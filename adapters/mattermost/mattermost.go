@@ -33,6 +33,8 @@ const Platform = "mattermost"
 const (
 	defaultMaxBody   = 1 << 20
 	defaultAckBudget = 2500 * time.Millisecond
+	// finishTime is for what stands around the handler: checking the request, showing the answer.
+	finishTime = 300 * time.Millisecond
 	// handlerLimit ends a handler that works on after its answer was promised for later.
 	handlerLimit = 2 * time.Minute
 	minSecret    = 16
@@ -85,6 +87,7 @@ type Adapter struct {
 	clock   clock.Clock
 	log     *slog.Logger
 	ack     *chat.Acker
+	within  time.Duration // from the whole request to its answer, whatever it waits for
 	maxBody int64
 	base    string
 	hint    string
@@ -131,7 +134,7 @@ func New(cfg Config, h chat.Handler) (*Adapter, error) {
 	if budget <= 0 {
 		budget = defaultAckBudget
 	}
-	a.ack = chat.NewAcker(h, cfg.Clock, budget, handlerLimit, a.log)
+	a.ack, a.within = chat.NewAcker(h, cfg.Clock, budget, handlerLimit, a.log), budget+finishTime
 	for _, s := range cfg.Servers {
 		if err := a.addServer(s, cfg.Transport); err != nil {
 			return nil, fmt.Errorf("mattermost: server %q: %w", s.Name, err)

@@ -124,7 +124,7 @@ func (a *Adapter) registerTeam(ctx context.Context, s *server, bot, name string)
 	}
 	list, err := a.listCommands(ctx, s, bot, t)
 	if err != nil {
-		return t, hint(err, "Make the bot a team admin, or give it a role with manage_slash_commands.")
+		return t, hint(err, "Give the bot a role with manage_slash_commands; ocim setup prints how.")
 	}
 	want := a.wanted(s, t.id)
 	for _, have := range list {
@@ -215,7 +215,7 @@ func (a *Adapter) create(ctx context.Context, s *server, t *team, want *model.Co
 		return taken(t.name, want.Trigger)
 	}
 	if err != nil {
-		return hint(err, "Make the bot a team admin, or give it a role with manage_slash_commands.")
+		return hint(err, "Give the bot a role with manage_slash_commands; ocim setup prints how.")
 	}
 	s.log.Info("slash command created", "team", t.name, "command", want.Trigger)
 	return a.keep(ctx, s, t, secret.New(made.Token), "")

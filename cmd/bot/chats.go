@@ -29,7 +29,7 @@ func (a *App) platforms(signer *ops.Signer) error {
 		a.chats[terminal.Name] = t
 	}
 	if len(a.cfg.Slack) > 0 {
-		s, err := slack.New(a.slackConfig(), a.commands)
+		s, err := slack.New(a.slackConfig(), handler{a.commands, a.reins})
 		if err != nil {
 			return err
 		}
@@ -40,7 +40,7 @@ func (a *App) platforms(signer *ops.Signer) error {
 		}
 	}
 	if len(a.cfg.Mattermost) > 0 {
-		m, err := mattermost.New(a.mattermostConfig(signer), a.commands)
+		m, err := mattermost.New(a.mattermostConfig(signer), handler{a.commands, a.reins})
 		if err != nil {
 			return err
 		}

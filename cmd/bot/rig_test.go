@@ -42,10 +42,12 @@ type rig struct {
 	app   *App
 	dir   string
 	logs  *syncBuffer
+	level slog.Level
 	keys  int
 
 	operations string
 	closed     func()
+	talk       *talk // nil unless the rig has people in Slack and Mattermost
 }
 
 type syncBuffer struct {
@@ -71,6 +73,7 @@ type rigSetup struct {
 	lab        gitlabtest.Options
 	project    gitlabtest.Project
 	operations string
+	talk       bool
 }
 
 // plain makes the project one of a single pipeline, which tests drive by hand.
@@ -106,6 +109,9 @@ func newRig(t *testing.T, opts ...rigOption) *rig {
 	r.lab.AddProject(setup.project)
 	r.chat = chattest.NewPlatform("fake")
 	r.operations = setup.operations
+	if setup.talk {
+		r.talk = newTalk(r)
+	}
 	r.open(r.operations)
 	return r
 }
@@ -116,6 +122,7 @@ func (r *rig) config(operations string) *config.Config {
 listen: {public: "127.0.0.1:0", admin: "127.0.0.1:0"}
 store: {path: %q}
 key: env:K
+limits: {per_person: 0}
 gitlab:
   - {name: gl, url: %q, token: "env:R", write_token: "env:W", webhook_tokens: ["env:H"], timeout: 2s, linger: 90s}
 projects:
@@ -123,8 +130,10 @@ projects:
 clusters:
   - {name: eu, project: grove-eu, instances_from: instances}
 %s
-`, filepath.Join(r.dir, "ocim.db"), r.lab.URL(), rigProject, operations)
-	cfg, err := config.Parse("ocim.yaml", []byte(text), []string{"K=" + rigKey, "R=" + rigRead, "W=" + rigWrite, "T=" + rigTrigger, "H=" + rigHook})
+%s
+`, filepath.Join(r.dir, "ocim.db"), r.lab.URL(), rigProject, operations, r.talk.config())
+	env := append(r.talk.env(), "K="+rigKey, "R="+rigRead, "W="+rigWrite, "T="+rigTrigger, "H="+rigHook)
+	cfg, err := config.Parse("ocim.yaml", []byte(text), env)
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -136,9 +145,10 @@ func (r *rig) open(operations string) {
 	rights := ops.NewStaticPolicy()
 	for _, p := range []ops.Permission{ops.MayStart, ops.MayCancel, ops.MayRetry} {
 		rights.Allow("fake", "W1", p, "alice", "carol")
+		r.talk.allow(rights, p)
 	}
 	app, err := newApp(r.t.Context(), r.config(operations), appOptions{
-		clock: r.clock, log: slog.New(slog.NewJSONHandler(r.logs, nil)), policy: rights,
+		clock: r.clock, log: slog.New(slog.NewJSONHandler(r.logs, &slog.HandlerOptions{Level: r.level})), policy: rights,
 		chats: map[string]chat.Platform{"fake": r.chat},
 	})
 	if err != nil {
@@ -150,7 +160,7 @@ func (r *rig) open(operations string) {
 			r.t.Error(err)
 		}
 	})
-	r.t.Cleanup(r.closed)
+	r.t.Cleanup(func() { r.closed() })
 }
 
 // restart closes the program as a kill would leave it, and starts it again on the same store.
@@ -203,7 +213,8 @@ func (r *rig) until(id string, s ops.State) ops.Operation {
 		}
 		r.clock.Advance(5 * time.Second)
 	}
-	r.t.Fatalf("operation %s: got state %s, want %s", id, r.op(id).State, s)
+	op := r.op(id)
+	r.t.Fatalf("operation %s: got state %s (%s: %s), want %s", id, op.State, op.Reason, op.Detail, s)
 	return ops.Operation{}
 }
 

@@ -64,6 +64,9 @@ func (l *Lab) Before(method string, f func()) {
 	l.before[method] = f
 }
 
+// Heal takes all faults of a method back.
+func (l *Lab) Heal(method string) { l.mu.Lock(); delete(l.faults, method); l.mu.Unlock() }
+
 // Hide makes Find see nothing, as a list that lags.
 func (l *Lab) Hide(hidden bool) { l.mu.Lock(); l.hidden = hidden; l.mu.Unlock() }
 
@@ -87,6 +90,18 @@ func (l *Lab) SetStatus(id int64, status string) {
 			if ops.PipelineFinal(status) {
 				p.FinishedAt = p.UpdatedAt
 			}
+		}
+	}
+}
+
+// Break makes a pipeline fail for what its configuration holds.
+func (l *Lab) Break(id int64, why string) {
+	l.SetStatus(id, "failed")
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for i := range l.pipelines {
+		if l.pipelines[i].Ref.ID == id {
+			l.pipelines[i].YAMLErrors = why
 		}
 	}
 }
@@ -119,6 +134,11 @@ func (l *Lab) AddJob(j ops.Job, log string) int64 {
 	defer l.mu.Unlock()
 	j.ID = int64(9001 + len(l.tails))
 	j.URL = "https://gitlab.example/j/" + strconv.FormatInt(j.ID, 10)
+	for _, p := range l.pipelines {
+		if p.Ref.ID == j.Pipeline {
+			j.Project = p.Ref.Project
+		}
+	}
 	l.jobs[j.Pipeline] = append(l.jobs[j.Pipeline], j)
 	l.tails[j.ID] = log
 	return j.ID
@@ -181,18 +201,19 @@ func (l *Lab) Probe(ctx context.Context, _ string) (time.Time, error) {
 }
 
 // Find implements [ops.Pipelines].
-func (l *Lab) Find(ctx context.Context, s ops.PipelineSpec) (ops.Pipeline, bool, error) {
+func (l *Lab) Find(ctx context.Context, s ops.PipelineSpec) ([]ops.Pipeline, error) {
 	_, err := l.enter(ctx, "find")
 	defer l.mu.Unlock()
 	if err != nil || l.hidden {
-		return ops.Pipeline{}, false, err
+		return nil, err
 	}
+	var found []ops.Pipeline
 	for _, p := range l.pipelines {
 		if l.specs[p.Ref.ID].Key == s.Key && s.Key != "" {
-			return p, true, nil
+			found = append(found, p)
 		}
 	}
-	return ops.Pipeline{}, false, nil
+	return found, nil
 }
 
 // Create implements [ops.Pipelines].
@@ -229,6 +250,11 @@ func (l *Lab) Tree(ctx context.Context, s ops.TreeSpec) (ops.Snapshot, error) {
 			}
 		}
 	}
+	for _, k := range s.Known {
+		if k.Role != ops.RoleRoot && !slices.ContainsFunc(l.pipelines, func(p ops.Pipeline) bool { return p.Ref == k.Ref }) {
+			snap.Gone = append(snap.Gone, k.Ref)
+		}
+	}
 	if len(snap.Pipelines) == 0 || snap.Pipelines[0].Ref.ID != s.Root.ID {
 		return snap, &ops.Error{Code: ops.CodeNotFound, Reason: ops.ReasonPipelineDeleted, Msg: "The pipeline is not there."}
 	}
@@ -251,9 +277,16 @@ func (l *Lab) Jobs(ctx context.Context, r ops.PipelineRef) ([]ops.Job, error) {
 }
 
 // Tail implements [ops.Pipelines].
-func (l *Lab) Tail(ctx context.Context, _ string, job int64, limit int) (string, error) {
+func (l *Lab) Tail(ctx context.Context, project string, job int64, limit int) (string, error) {
 	_, err := l.enter(ctx, "tail")
 	defer l.mu.Unlock()
+	for _, js := range l.jobs {
+		for _, j := range js {
+			if j.ID == job && j.Project != project {
+				return "", &ops.Error{Code: ops.CodeNotFound, Reason: ops.ReasonPipelineDeleted, Msg: "There is no such job."}
+			}
+		}
+	}
 	tail := l.tails[job]
 	return tail[max(0, len(tail)-limit):], err
 }

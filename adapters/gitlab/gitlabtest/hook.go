@@ -274,7 +274,7 @@ func (s *Server) send(ctx context.Context, d *delivery) {
 	}
 	if err != nil {
 		done.Err = err.Error()
-		s.log.WarnContext(ctx, "webhook was not delivered", "project", d.project.ID, "event", d.event, "error", err)
+		s.log.WarnContext(ctx, "webhook was not delivered", "project", d.project.ID, "event", d.event, "err", err)
 	}
 	s.do(func() {
 		s.ids.delivery++

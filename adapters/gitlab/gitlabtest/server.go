@@ -176,7 +176,7 @@ func (s *Server) Start(addr string) error {
 	go func(srv *http.Server, served chan<- struct{}) {
 		defer close(served)
 		if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-			s.log.Error("simulated GitLab stopped", "error", err)
+			s.log.Error("simulated GitLab stopped", "err", err)
 		}
 	}(s.http, s.served)
 	return nil
