@@ -22,7 +22,8 @@ type View struct {
 	Reason, Detail, Next          chat.Foreign
 	Params                        []Param
 	Run                           int
-	Final, Started                bool
+	CancelByID, CancelByName      chat.Foreign // who asked for the end of the run, empty if nobody did
+	Final, Started, Unverified    bool
 	Pipelines                     []PipelineView
 	Extras                        []PipelineView // second pipelines of one request, which ocim cancels
 	Done, Total                   int
@@ -52,12 +53,15 @@ type FailureView struct {
 func NewView(op ops.Operation, now time.Time) View {
 	v := View{
 		ID: f(op.ID), Action: f(op.Request.Action), Instance: f(chat.Cut(op.Request.Target.Instance, maxWord)), Cluster: f(chat.Cut(op.Request.Target.Cluster, maxWord)),
-		ActorID: f(op.Request.Actor.UserID), ActorName: name(op.Request.ActorName, op.Request.Actor),
-		RunByID: f(op.RunBy.UserID), RunByName: name(op.RunByName, op.RunBy), Why: f(chat.Cut(op.Request.Why, 500)),
+		ActorID: mentioned(op, op.Request.Actor), ActorName: name(op.Request.ActorName, op.Request.Actor),
+		RunByID: mentioned(op, op.RunBy), RunByName: name(op.RunByName, op.RunBy), Why: f(chat.Cut(op.Request.Why, 500)),
 		State: f(string(op.State)), StateText: f(strings.ReplaceAll(string(op.State), "_", " ")), Emoji: f(emoji(op.State)), Outcome: f(outcome(op.State)),
 		Reason: f(string(op.Reason)), Detail: f(chat.Cut(op.Detail, 600)), Next: f(next(op)), Run: op.Run,
 		Final: op.State.Final(), Started: !op.StartedAt.IsZero(), Link: f(op.Link),
 		Elapsed: op.Elapsed(now), Expected: op.Expected, RequestedAt: op.RunAt,
+	}
+	if op.CancelBy != (ops.Actor{}) {
+		v.CancelByID, v.CancelByName = mentioned(op, op.CancelBy), canceler(op)
 	}
 	params := op.Request.ShownParams()
 	for _, k := range sortedKeys(params) {
@@ -121,6 +125,27 @@ func name(shown string, a ops.Actor) chat.Foreign {
 		return f(chat.Cut(shown, 60))
 	}
 	return f(a.UserID)
+}
+
+// mentioned is the user id for a mention of a, empty where it would be an id of another platform or
+// workspace than the one in which the card stands.
+func mentioned(op ops.Operation, a ops.Actor) chat.Foreign {
+	if a.Platform != op.Request.From.Platform || a.Workspace != op.Request.From.Workspace {
+		return ""
+	}
+	return f(a.UserID)
+}
+
+// canceler is what to call whoever canceled the run, where a mention is not possible: only the id is
+// kept of them.
+func canceler(op ops.Operation) chat.Foreign {
+	switch op.CancelBy {
+	case op.RunBy:
+		return name(op.RunByName, op.RunBy)
+	case op.Request.Actor:
+		return name(op.Request.ActorName, op.Request.Actor)
+	}
+	return f(op.CancelBy.UserID)
 }
 
 func sortedKeys(m map[string]string) []string {

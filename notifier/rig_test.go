@@ -19,8 +19,6 @@ import (
 	"ocim/templates"
 )
 
-var start = time.Date(2026, 11, 21, 10, 0, 0, 0, time.UTC)
-
 // rig is a Notifier on the real store, a chat in memory and a clock that a test moves. Nothing runs
 // by itself: the test writes what happens to operations and calls Deliver as the queue would.
 type rig struct {
@@ -51,7 +49,7 @@ func (s *syncBuffer) String() string {
 
 func newRig(t *testing.T) *rig {
 	t.Helper()
-	r := &rig{t: t, clock: clock.NewFake(start), chat: chattest.NewPlatform("fake"), log: &syncBuffer{}}
+	r := &rig{t: t, clock: clock.NewFake(start()), chat: chattest.NewPlatform("fake"), log: &syncBuffer{}}
 	var err error
 	if r.store, err = store.Open(t.Context(), store.Options{Path: filepath.Join(t.TempDir(), "ocim.db"), Clock: r.clock}); err != nil {
 		t.Fatal(err)
@@ -72,8 +70,10 @@ func (r *rig) restart() {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	r.notifier = notifier.New(r.store, map[string]chat.Platform{"fake": r.chat}, text, signer(r.t), r.clock, notifier.NewBudget(),
-		slog.New(slog.NewTextHandler(r.log, nil)))
+	r.notifier = notifier.New(notifier.Config{
+		Store: r.store, Platforms: map[string]chat.Platform{"fake": r.chat}, Templates: text, Signer: signer(r.t), Clock: r.clock,
+		Log: slog.New(slog.NewTextHandler(r.log, nil)), Unverified: func(ops.Operation) bool { return false },
+	})
 }
 
 func signer(t *testing.T) *ops.Signer {

@@ -127,7 +127,7 @@ func (s *Service) extras(ctx context.Context, op Operation) []Pipeline {
 	spec, err := s.spec(ctx, op, op.Request.Params)
 	var found []Pipeline
 	if err == nil {
-		found, err = s.Pipelines.Find(ctx, spec)
+		found, err = s.Pipelines.Find(ctx, spec, s.others(ctx, op.ID))
 	}
 	if err != nil {
 		s.Log.Warn("look for further pipelines", "op", op.ID, "err", err)
@@ -234,7 +234,7 @@ func (s *Service) afterEnd(ctx context.Context, op Operation) (Input, bool) {
 	if err != nil {
 		return nil, false
 	}
-	found, err := s.Pipelines.Find(ctx, spec)
+	found, err := s.Pipelines.Find(ctx, spec, s.others(ctx, op.ID))
 	if err != nil || len(found) == 0 {
 		return nil, false
 	}

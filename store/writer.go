@@ -168,7 +168,7 @@ func (w *writer) run() {
 			// Those that the last commit has answered may have the next update at hand.
 			runtime.Gosched()
 			w.gather(&g, last)
-			us, people, over := w.take()
+			us, people, over := w.take(g.goal)
 			if over {
 				return
 			}
@@ -176,7 +176,9 @@ func (w *writer) run() {
 				break
 			}
 			w.commit(us)
-			last = people
+			if last /= 2; people > 0 {
+				last = people
+			}
 		}
 	}
 }
@@ -217,19 +219,21 @@ func (w *writer) gather(g *gathering, last int) {
 	}
 	w.mu.Lock()
 	w.enough = 0
-	g.goal = min(g.goal, len(w.queue))
+	if came := len(w.queue); came > 0 {
+		g.goal = min(g.goal, came)
+	}
 	w.mu.Unlock()
 }
 
 // take returns what waits, at most maxBatch, how many of it are not work in the background, and
-// whether nothing will ever come any more.
-func (w *writer) take() (us []*update, people int, over bool) {
+// whether nothing will ever come any more. together is how many come at the same time otherwise.
+func (w *writer) take(together int) (us []*update, people int, over bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	people = min(len(w.queue), maxBatch)
 	late := maxBatch - people
-	if people > 0 {
-		late = min(late, max(1, people/lateShare))
+	if busy := max(people, together); busy > 0 {
+		late = min(late, max(1, busy/lateShare))
 	}
 	late = min(late, len(w.late))
 	us = append(make([]*update, 0, people+late), w.queue[:people]...)

@@ -45,7 +45,7 @@ func operation(s ops.State) ops.Operation {
 	op := ops.Operation{
 		ID: "k3f9qz", State: s, Run: 1, RunBy: ann, RunByName: "Ann Example", CreatedAt: began, RunAt: began, ChangedAt: now(), Expected: 15 * time.Minute,
 		Request: ops.Request{
-			Actor: ann, ActorName: "Ann Example", Action: "deploy", Target: ops.Target{Cluster: "eu", Instance: "demo"},
+			Actor: ann, ActorName: "Ann Example", From: ops.Conversation{Platform: ann.Platform, Workspace: ann.Workspace, Channel: "C0OPS0001"}, Action: "deploy", Target: ops.Target{Cluster: "eu", Instance: "demo"},
 			Params: map[string]string{"version": "21.0.1", "force": "true"}, Why: "new theme",
 		},
 	}
@@ -79,7 +79,8 @@ func operation(s ops.State) ops.Operation {
 	case ops.Blocked:
 		op.Reason, op.Pipelines[1].Jobs.Manual, op.Pipelines[1].Jobs.Running = ops.ReasonWaitsForPerson, "approve-production", ""
 	case ops.Canceled:
-		op.Reason, op.Detail = ops.ReasonCanceledByPerson, "Ben Example canceled it."
+		op.Reason = ops.ReasonCanceledByPerson
+		op.CancelBy = ops.Actor{Platform: "slack", Workspace: "T0OCIM001", UserID: "U0BEN0001"}
 	default:
 	}
 	return op

@@ -364,7 +364,7 @@ func taken(team, trigger string) *ops.Error {
 // hint puts a remedy on a refusal.
 func hint(err error, next string) error {
 	var e *ops.Error
-	if errors.As(err, &e) && (e.Code == ops.CodeDenied && e.Reason != ops.ReasonConfigError || e.Code == ops.CodeNotFound) {
+	if errors.As(err, &e) && (e.Code == ops.CodeDenied && e.Reason != ops.ReasonChatUnauthorized || e.Code == ops.CodeNotFound) {
 		e.Next = next
 	}
 	return err

@@ -202,7 +202,7 @@ func (s *server) explain(what string, resp *model.Response, err error) *ops.Erro
 		e.Msg, e.NotSent = "Mattermost asks the bot to slow down.", true
 		e.RetryAt = s.clock.Now().Add(retryAfter(resp.Header))
 	case status == http.StatusUnauthorized:
-		e.Code, e.Reason = ops.CodeDenied, ops.ReasonConfigError
+		e.Code, e.Reason = ops.CodeDenied, ops.ReasonChatUnauthorized
 		e.Msg, e.Next = "Mattermost no longer accepts the bot's token.", "Ask the operator of this bot to renew it."
 	case status == http.StatusForbidden:
 		e.Code, e.Reason = ops.CodeDenied, ops.ReasonNotAllowed

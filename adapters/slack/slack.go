@@ -213,8 +213,8 @@ func (a *Adapter) Routes() map[string]http.Handler {
 	}
 }
 
-// Rate is what Slack allows: about one post a second in a channel, and 50 updates a minute in the
-// whole workspace, of which a fifth is left as reserve
+// Rate implements [chat.Platform]. Slack allows about one post a second in a channel, and 50 updates
+// a minute in the whole workspace, of which a fifth is left for bursts
 // (docs.slack.dev, apis/web-api/rate-limits and reference/methods/chat.update).
 func (a *Adapter) Rate() chat.Rate {
 	return chat.Rate{PostsPerChannel: 1, EditsPerMinute: 40, MinEditGapMillis: 3000}

@@ -64,13 +64,22 @@ func (d *openDialog) ask() string {
 		return chat.Clean(d.dialog.Submit) + "? yes/no>"
 	}
 	s := chat.Clean(f.Label)
-	switch old := d.values[f.Name]; {
+	switch old := d.offered(f); {
 	case old != "":
 		s += " (enter for " + chat.Cut(chat.Clean(old), 40) + ")"
 	case f.Optional:
 		s += " (enter for none)"
 	}
 	return s + ">"
+}
+
+// offered is what an empty line stands for: what was typed before the dialog was sent back, or the
+// field's default.
+func (d *openDialog) offered(f chat.Field) string {
+	if old, ok := d.values[f.Name]; ok {
+		return old
+	}
+	return f.Default
 }
 
 // lines is the whole dialog: what was answered and what is asked now.
@@ -141,19 +150,18 @@ func (t *Terminal) answerDialog(ctx context.Context, line string) {
 }
 
 // answer takes line as the value of f and goes on to the next field. It reports false, and stays,
-// if a value is needed and none was given. In a dialog that was sent back, an empty line leaves the
-// value as it was.
+// if a value is needed and none was given. An empty line takes what is offered.
 func (d *openDialog) answer(f chat.Field, line string) bool {
-	old := d.values[f.Name]
-	if line == "" && old == "" && !f.Optional {
+	if line == "" {
+		line = d.offered(f)
+	}
+	if line == "" && !f.Optional {
 		return false
 	}
 	if n, err := strconv.Atoi(line); err == nil && n >= 1 && n <= len(f.Options) {
 		line = f.Options[n-1].Value
 	}
-	if line != "" || old == "" {
-		d.values[f.Name] = line
-	}
+	d.values[f.Name] = line
 	d.at++
 	return true
 }

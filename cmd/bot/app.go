@@ -99,8 +99,16 @@ func newApp(ctx context.Context, cfg *config.Config, opt appOptions) (_ *App, er
 	if err := a.hooks(); err != nil {
 		return nil, err
 	}
-	a.notifier = notifier.New(a.store, a.chats, text, signer, opt.clock, notifier.NewBudget(), opt.log)
+	a.notifier = notifier.New(notifier.Config{
+		Store: a.store, Platforms: a.chats, Templates: text, Signer: signer, Clock: opt.clock, Log: opt.log, Unverified: a.unverified,
+	})
 	return a, nil
+}
+
+// unverified reports whether the row of the operation table that op uses is marked so.
+func (a *App) unverified(op ops.Operation) bool {
+	_, action, err := a.service.Fleet.Action(op.Request.Target.Cluster, op.Request.Action)
+	return err == nil && action.Unverified
 }
 
 func newSigner(cfg *config.Config) (*ops.Signer, error) {

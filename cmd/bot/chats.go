@@ -114,7 +114,7 @@ func (t tokens) Put(ctx context.Context, name string, s secret.Secret) error {
 }
 
 func setupCommand() *cobra.Command {
-	c := &cobra.Command{Use: "setup", Short: "print what to set up in Slack, Mattermost and GitLab", Args: cobra.NoArgs}
+	c := &cobra.Command{Use: "setup", Short: "print what to set up in Slack, Mattermost and GitLab", Args: noArgs}
 	path := configFlag(c)
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		cfg, err := load(*path)

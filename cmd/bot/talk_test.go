@@ -192,15 +192,15 @@ func TestPeopleOnEveryPlatformDeploy(t *testing.T) {
 	k := r.talk
 	done := make(chan string, 3)
 	go func() {
-		rep, err := k.http.Command(context.Background(), slacktest.CommandOpts{User: ann, Channel: slackOps, Text: "deploy demo"})
+		rep, err := k.http.Command(t.Context(), slacktest.CommandOpts{User: ann, Channel: slackOps, Text: "deploy demo"})
 		done <- fmt.Sprint("slack ", string(rep.Answer.Body), err)
 	}()
 	go func() {
-		rep, err := k.socket.Command(context.Background(), slacktest.CommandOpts{User: ann, Channel: slackOps, Text: "deploy shop"})
+		rep, err := k.socket.Command(t.Context(), slacktest.CommandOpts{User: ann, Channel: slackOps, Text: "deploy shop"})
 		done <- fmt.Sprint("socket ", string(rep.Answer.Body), err)
 	}()
 	go func() {
-		rep, err := k.peer.Command(context.Background(), "alice", k.peer.Channels[mattermosttest.Channel], "", "/ocim deploy campus")
+		rep, err := k.peer.Command(t.Context(), "alice", k.peer.Channels[mattermosttest.Channel], "", "/ocim deploy campus")
 		done <- fmt.Sprint("mattermost ", rep.Text(), err)
 	}()
 	for range 3 {
