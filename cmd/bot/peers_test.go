@@ -28,7 +28,8 @@ func TestT02I05_ReplayedRequestsOverHTTPActOnce(t *testing.T) {
 	random := rand.New(rand.NewPCG(5, 2))
 	replay := func() {
 		t.Helper()
-		got, want := answer{}, "Accepted"
+		var got answer
+		want := "Accepted"
 		switch random.IntN(4) {
 		case 0:
 			got, want = l.sendSlack(status), "demo"
