@@ -91,9 +91,11 @@ func (l *live) everything(ids []string) string {
 	for _, s := range []*slacktest.Server{l.talk.http, l.talk.socket} {
 		fmt.Fprintf(&b, "%d messages, %d views\n", len(s.Messages(slackOps)), len(s.Views(ann)))
 	}
+	posts := 0
 	for _, id := range l.talk.peer.Channels {
-		fmt.Fprintf(&b, "%d posts\n", len(l.talk.matter.Posts(id)))
+		posts += len(l.talk.matter.Posts(id))
 	}
+	fmt.Fprintf(&b, "%d posts\n", posts)
 	return b.String()
 }
 

@@ -3,10 +3,12 @@ package main
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"ocim/adapters/chat"
 	"ocim/adapters/gitlab/gitlabtest"
 	"ocim/adapters/mattermost/mattermosttest"
 	"ocim/adapters/slack/slacktest"
@@ -24,26 +26,82 @@ func TestT02I05_ReplayedRequestsOverHTTPActOnce(t *testing.T) {
 		t.Fatalf("got %d %s, want it accepted", got.status, got.body)
 	}
 	random := rand.New(rand.NewPCG(5, 2))
-	for range 200 {
+	replay := func() {
+		t.Helper()
 		var got answer
+		want := "Accepted"
 		switch random.IntN(4) {
 		case 0:
-			got = l.sendSlack(status)
+			got, want = l.sendSlack(status), "demo"
 		case 1:
 			got = l.send(matterPath("commands"), formHeader(), []byte(typed.Encode()))
 		default:
 			got = l.sendSlack(deploy)
 		}
-		if got.status != 200 || !strings.Contains(got.body, "demo") && !strings.Contains(got.body, "shop") {
+		if got.status != 200 || !strings.Contains(got.body, want) {
 			t.Fatalf("got %d %s, want the answer of the first time", got.status, got.body)
 		}
 		l.clock.Advance(100 * time.Millisecond)
 	}
-	l.pump(func() bool { return len(r.lab.Keys()) == 2 && l.asleep() })
+	for range 100 {
+		replay()
+	}
+	l.send(matterPath("commands"), formHeader(), []byte(typed.Encode())) // if chance has not
+	l.pump(func() bool { return l.ended(2) })
+	for range 100 { // nothing is busy any more: a replay that counted would start something
+		replay()
+	}
+	l.pump(l.asleep)
 	r.exactlyOnce(2)
 	if n := len(r.lab.Triggers()); n != 2 {
 		t.Errorf("got %d triggers, want 2", n)
 	}
+}
+
+// ended reports whether so many operations are known and all have succeeded.
+func (l *live) ended(n int) bool {
+	l.t.Helper()
+	var all []ops.Operation
+	if err := l.app.store.View(l.t.Context(), func(r ops.Reader) (err error) {
+		all, err = r.Operations(l.t.Context(), ops.Filter{Limit: 100})
+		return err
+	}); err != nil {
+		l.t.Fatal(err)
+	}
+	return len(all) == n && !slices.ContainsFunc(all, func(op ops.Operation) bool { return op.State != ops.Succeeded })
+}
+
+// A press that is delivered twice decides once, also when what it decided is over by then.
+func TestT02I05_ReplayedDecisionsActOnce(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, plain(gitlabtest.Script{}))
+	r.lab.Override(rigProject, gitlabtest.Override{FailJob: "build"})
+	id := r.deploy("alice", "demo")
+	r.until(id, ops.Failed)
+	r.settle()
+	again := r.incoming("alice")
+	card := r.card(id)
+	again.Kind, again.Message, again.From = chat.Click, card.Ref, card.To
+	for _, b := range card.Now().Buttons {
+		if b.Verb == "retry" {
+			again.Button = b.Token
+		}
+	}
+	typed := r.incoming("alice")
+	typed.Kind, typed.Text = chat.Command, "retry "+id
+	for i, in := range []chat.Incoming{again, typed} {
+		mustContain(t, read(r.app.commands.Handle(t.Context(), in).Message), fmt.Sprint("Run ", i+2))
+		r.until(id, ops.Failed)
+		r.settle()
+		for range 10 {
+			r.app.commands.Handle(t.Context(), in)
+		}
+		r.pass(time.Minute)
+		if op := r.op(id); op.Run != i+2 || op.State != ops.Failed {
+			t.Errorf("after the repetitions: got run %d %s, want run %d, failed", op.Run, op.State, i+2)
+		}
+	}
+	r.exactlyOnce(3)
 }
 
 // GitLab answers reads in every way it should not, for a while, in the middle of an operation.
