@@ -36,6 +36,11 @@ func NewAcker(h Handler, c After, budget, limit time.Duration, log *slog.Logger)
 // Answer runs the handler and returns its answer, or a note that the answer comes later. The
 // handler's context outlives ctx, because a peer that hangs up must not undo what was begun.
 func (a *Acker) Answer(ctx context.Context, in Incoming) Answer {
+	return a.AnswerWithin(ctx, a.budget, in)
+}
+
+// AnswerWithin is Answer with another budget, for a request of which some time is used up already.
+func (a *Acker) AnswerWithin(ctx context.Context, budget time.Duration, in Incoming) Answer {
 	work, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.limit)
 	done := make(chan Answer, 1)
 	var settled atomic.Bool // set by whoever comes first: the answer, or the end of the budget
@@ -48,7 +53,7 @@ func (a *Acker) Answer(ctx context.Context, in Incoming) Answer {
 		}
 		a.sendLater(work, in, ans)
 	})
-	fires, stop := a.clock.After(a.budget)
+	fires, stop := a.clock.After(max(budget, 0))
 	defer stop()
 	select {
 	case ans := <-done:
@@ -58,7 +63,7 @@ func (a *Acker) Answer(ctx context.Context, in Incoming) Answer {
 	if !settled.CompareAndSwap(false, true) {
 		return <-done
 	}
-	return Answer{Message: Notice(ToneWarn, "⏳ Still working on it. The answer follows here; nothing is confirmed yet.")}
+	return Answer{Pending: true, Message: Notice(ToneWarn, "⏳ Still working on it. The answer follows here; nothing is confirmed yet.")}
 }
 
 // handle contains a panic of the handler: one bad request must not end the process.
@@ -73,6 +78,11 @@ func (a *Acker) handle(ctx context.Context, in Incoming) (ans Answer) {
 }
 
 func (a *Acker) sendLater(ctx context.Context, in Incoming, ans Answer) {
+	defer func() { // nothing above it would contain a panic of the platform's renderer
+		if p := recover(); p != nil {
+			a.log.Error("late answer panicked", "actor", in.Actor.String(), "err", fmt.Sprint(p), "stack", string(debug.Stack()))
+		}
+	}()
 	if ans.Message == nil || in.Reply == nil {
 		return
 	}

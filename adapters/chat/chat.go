@@ -30,7 +30,8 @@ type Incoming struct {
 	Actor     ops.Actor
 	ActorName string // shown, never decided on
 	From      ops.Conversation
-	Text      string            // Command: what followed /ocim. Suggest: what was typed so far
+	Trigger   string            // how commands begin here, such as /ocim; empty where it is not known
+	Text      string            // Command: what followed Trigger. Suggest: what was typed so far
 	Button    string            // Click: the button's token, sealed by us and not yet checked
 	Message   string            // Click: the platform's id of the message the button stands on
 	Dialog    string            // Submit, Suggest: name of the dialog
@@ -54,6 +55,7 @@ type Answer struct {
 	Message *Message          // shown to this person only
 	Errors  map[string]string // Submit: by field; keeps the dialog open
 	Options []Option          // Suggest
+	Pending bool              // the Message only says that the answer comes later, through the Replier
 }
 
 // Handler decides what to answer; package commands implements it. It never panics and never waits
