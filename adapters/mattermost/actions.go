@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"time"
 
 	"github.com/mattermost/mattermost/server/public/model"
 
@@ -54,7 +55,7 @@ func decodeJSON(body []byte, v any) error {
 	return nil
 }
 
-func (a *Adapter) serveAction(r *http.Request, s *server, body []byte) reply {
+func (a *Adapter) serveAction(r *http.Request, s *server, body []byte, came time.Time) reply {
 	c, err := decodeClick(body)
 	if err != nil {
 		s.log.Warn("click refused", "why", err)
@@ -73,11 +74,12 @@ func (a *Adapter) serveAction(r *http.Request, s *server, body []byte) reply {
 		Actor:     ops.Actor{Platform: Platform, Workspace: s.Name, UserID: c.UserID},
 		ActorName: c.UserName,
 		From:      ops.Conversation{Platform: Platform, Workspace: s.Name, Channel: c.ChannelID},
+		Trigger:   "/" + s.Command,
 		Button:    c.Token,
 		Message:   c.PostID,
 	}
 	in.Reply = a.replier(s, in, c.TriggerID, "")
-	ans := a.ack.Answer(r.Context(), in)
+	ans := a.answer(r.Context(), in, came)
 	if ans.Message == nil {
 		return actionReply("")
 	}

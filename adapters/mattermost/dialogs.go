@@ -1,6 +1,7 @@
 package mattermost
 
 import (
+	"context"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
@@ -95,7 +96,7 @@ func (s *server) element(f chat.Field) model.DialogElement {
 	case chat.FieldChoice, chat.FieldSearch:
 		e.Type, e.MaxLength = "select", model.DialogElementSelectMaxLength
 		if f.Kind == chat.FieldSearch && s.dynamic.Load() {
-			e.DataSource, e.DataSourceURL = "dynamic", s.callback("dialogs")
+			e.DataSource, e.DataSourceURL = "dynamic", s.callback(dialogsRoute)
 			break
 		}
 		for _, o := range f.Options[:min(len(f.Options), maxOptions)] {
@@ -146,7 +147,7 @@ func decodeSubmission(body []byte) (submission, error) {
 	return submission{Type: req.Type, UserID: req.UserId, Cancelled: req.Cancelled, state: req.State, Values: req.Submission}, nil
 }
 
-func (a *Adapter) serveDialog(r *http.Request, s *server, body []byte) reply {
+func (a *Adapter) serveDialog(r *http.Request, s *server, body []byte, came time.Time) reply {
 	sub, err := decodeSubmission(body)
 	if err != nil {
 		s.log.Warn("dialog refused", "why", err)
@@ -165,14 +166,15 @@ func (a *Adapter) serveDialog(r *http.Request, s *server, body []byte) reply {
 		return dialogError("This dialog is too old or not one of this bot's, so nothing was done. Close it and start again.")
 	}
 	in := chat.Incoming{
-		Kind:   chat.Submit,
-		Actor:  ops.Actor{Platform: Platform, Workspace: s.Name, UserID: sub.UserID},
-		From:   ops.Conversation{Platform: Platform, Workspace: s.Name, Channel: st.Channel, Thread: st.Thread},
-		Dialog: st.Dialog,
-		State:  st.State,
+		Kind:    chat.Submit,
+		Actor:   ops.Actor{Platform: Platform, Workspace: s.Name, UserID: sub.UserID},
+		From:    ops.Conversation{Platform: Platform, Workspace: s.Name, Channel: st.Channel, Thread: st.Thread},
+		Dialog:  st.Dialog,
+		State:   st.State,
+		Trigger: "/" + s.Command,
 	}
 	if lookup {
-		return a.suggest(r, s, in, st, sub)
+		return a.suggest(r, s, in, st, sub, came)
 	}
 	values, wrong := fieldValues(st.Fields, sub.Values)
 	if len(wrong) > 0 {
@@ -181,7 +183,7 @@ func (a *Adapter) serveDialog(r *http.Request, s *server, body []byte) reply {
 	in.Values = values
 	in.Key = Platform + ":" + s.Name + ":dialog:" + st.Nonce + ":" + valuesDigest(values)
 	in.Reply = a.replier(s, in, "", "")
-	return a.submitAnswer(r, s, in, a.ack.Answer(r.Context(), in))
+	return a.submitAnswer(r.Context(), s, in, a.answer(r.Context(), in, came))
 }
 
 // openDialog returns the state of a dialog that this person opened.
@@ -246,8 +248,9 @@ func valuesDigest(values map[string]string) string {
 }
 
 // submitAnswer closes the dialog unless something is wrong. What is wrong stands in the dialog, so
-// that nothing has to be typed again.
-func (a *Adapter) submitAnswer(r *http.Request, s *server, in chat.Incoming, ans chat.Answer) reply {
+// that nothing has to be typed again. What was accepted is not worth a direct message, since the
+// card in the channel shows it; that it is not yet known is.
+func (a *Adapter) submitAnswer(ctx context.Context, s *server, in chat.Incoming, ans chat.Answer) reply {
 	if len(ans.Errors) > 0 {
 		out := &model.SubmitDialogResponse{Errors: map[string]string{}}
 		for field, text := range ans.Errors {
@@ -263,12 +266,17 @@ func (a *Adapter) submitAnswer(r *http.Request, s *server, in chat.Incoming, ans
 	if ans.Message == nil {
 		return reply{body: struct{}{}}
 	}
-	if ans.Message.Tone == chat.ToneBad {
+	if bad := ans.Message.Tone == chat.ToneBad || ans.Message.Tone == chat.ToneWarn; bad && !ans.Pending {
 		return dialogError(plainMessage(*ans.Message))
 	}
-	if err := a.private(r.Context(), s, in, *ans.Message, false); err != nil {
-		s.log.Info("answer to a dialog not shown", "err", err)
-	}
+	// The dialog closes when it has an answer, so the message is sent beside it.
+	ctx = context.WithoutCancel(ctx)
+	a.beside.Go(func() {
+		defer a.contain(s)
+		if err := a.private(ctx, s, in, *ans.Message, ans.Pending); err != nil {
+			s.log.Warn("answer to a dialog not shown", "err", err)
+		}
+	})
 	return reply{body: struct{}{}}
 }
 
@@ -295,7 +303,7 @@ func plainMessage(m chat.Message) string {
 func dialogError(text string) reply { return reply{body: &model.SubmitDialogResponse{Error: text}} }
 
 // suggest answers a searching field while somebody types (server 11.0 and later).
-func (a *Adapter) suggest(r *http.Request, s *server, in chat.Incoming, st dialogState, sub submission) reply {
+func (a *Adapter) suggest(r *http.Request, s *server, in chat.Incoming, st dialogState, sub submission, came time.Time) reply {
 	field, _ := sub.Values["selected_field"].(string)
 	query, _ := sub.Values["query"].(string)
 	if !slices.ContainsFunc(st.Fields, func(f dialogField) bool { return f.Name == field }) || utf8.RuneCountInString(query) > maxQuery {
@@ -303,7 +311,7 @@ func (a *Adapter) suggest(r *http.Request, s *server, in chat.Incoming, st dialo
 		return lookupReply(nil)
 	}
 	in.Kind, in.Field, in.Text = chat.Suggest, field, query
-	return lookupReply(a.ack.Answer(r.Context(), in).Options)
+	return lookupReply(a.answer(r.Context(), in, came).Options)
 }
 
 func lookupReply(options []chat.Option) reply {

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/mattermost/mattermost/server/public/model"
 
@@ -24,12 +25,12 @@ const (
 )
 
 // route checks what all three routes have in common, before a byte of the body is looked at: the
-// path secret, the content type and the size. A server never gets any of these wrong, so the
+// secret segment, the content type and the size. A server never gets any of these wrong, so the
 // answers are bare.
-func (a *Adapter) route(contentType string, serve func(*http.Request, *server, []byte) reply) http.HandlerFunc {
+func (a *Adapter) route(kind, contentType string, serve func(*http.Request, *server, []byte, time.Time) reply) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		s := a.servers[r.PathValue("server")]
-		if s == nil || !s.PathSecret.Equal(r.PathValue("secret")) {
+		if s == nil || !s.segments[kind].Equal(r.PathValue("segment")) {
 			http.NotFound(w, r)
 			return
 		}
@@ -47,8 +48,16 @@ func (a *Adapter) route(contentType string, serve func(*http.Request, *server, [
 			http.Error(w, "request cut off", http.StatusBadRequest)
 			return
 		}
-		serve(r, s, body).write(w, a)
+		came := a.clock.Now()
+		ctx, cancel := context.WithTimeout(r.Context(), answerLimit)
+		defer cancel()
+		serve(r.WithContext(ctx), s, body, came).write(w, a)
 	}
+}
+
+// answer lets the handler answer in what is left of the budget since the request came.
+func (a *Adapter) answer(ctx context.Context, in chat.Incoming, came time.Time) chat.Answer {
+	return a.ack.AnswerWithin(ctx, a.budget-a.clock.Now().Sub(came), in)
 }
 
 // reply is what goes back to the server. Mattermost shows people a bare error for everything but
@@ -106,7 +115,7 @@ func decodeCommand(body []byte) (command, error) {
 	return c, nil
 }
 
-func (a *Adapter) serveCommand(r *http.Request, s *server, body []byte) reply {
+func (a *Adapter) serveCommand(r *http.Request, s *server, body []byte, came time.Time) reply {
 	c, err := decodeCommand(body)
 	if err != nil {
 		s.log.Warn("slash command refused", "why", err)
@@ -128,10 +137,11 @@ func (a *Adapter) serveCommand(r *http.Request, s *server, body []byte) reply {
 		Actor:     ops.Actor{Platform: Platform, Workspace: s.Name, UserID: c.UserID},
 		ActorName: c.UserName,
 		From:      ops.Conversation{Platform: Platform, Workspace: s.Name, Channel: c.ChannelID, Thread: c.RootID},
+		Trigger:   "/" + s.Command,
 		Text:      c.Text,
 	}
 	in.Reply = a.replier(s, in, c.TriggerID, c.ResponseURL)
-	ans := a.ack.Answer(r.Context(), in)
+	ans := a.answer(r.Context(), in, came)
 	if ans.Message == nil {
 		return reply{}
 	}

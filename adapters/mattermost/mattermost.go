@@ -33,6 +33,9 @@ const Platform = "mattermost"
 const (
 	defaultMaxBody   = 1 << 20
 	defaultAckBudget = 2500 * time.Millisecond
+	// answerLimit is the time from a request's arrival to the end of all that its answer waits
+	// for, checks and look-ups included.
+	answerLimit = 2900 * time.Millisecond
 	// handlerLimit ends a handler that works on after its answer was promised for later.
 	handlerLimit = 2 * time.Minute
 	minSecret    = 16
@@ -45,8 +48,8 @@ type Server struct {
 	BotToken secret.Secret // access token of the bot account
 	Teams    []string      // names (not display names) of the teams that get the slash command
 	Command  string        // trigger word without the slash; "ocim" if empty
-	// PathSecret is a segment of the callback addresses, at least 16 bytes of letters, digits,
-	// - and _. It keeps strangers from reaching the routes at all.
+	// PathSecret is what the secret segments of the callback addresses are made from, at least 16
+	// bytes of letters, digits, - and _. They keep strangers from reaching the routes at all.
 	PathSecret secret.Secret
 }
 
@@ -69,7 +72,7 @@ type Config struct {
 	Logger      *slog.Logger
 
 	MaxBody   int64             // of an incoming request, in bytes; 1 MiB if 0
-	AckBudget time.Duration     // an answer that takes longer follows later; 2.5 s if 0
+	AckBudget time.Duration     // counts from the arrival; an answer that takes longer follows later; 2.5 s if 0
 	Transport http.RoundTripper // for calls to the servers; a fresh copy of the default one if nil
 	Hint      string            // shown while people type the command
 	About     string            // one line on the command, in the list of commands
@@ -85,6 +88,8 @@ type Adapter struct {
 	clock   clock.Clock
 	log     *slog.Logger
 	ack     *chat.Acker
+	beside  sync.WaitGroup // messages that go beside an answer
+	budget  time.Duration  // from a request's arrival to the answer of the handler
 	maxBody int64
 	base    string
 	hint    string
@@ -131,6 +136,7 @@ func New(cfg Config, h chat.Handler) (*Adapter, error) {
 	if budget <= 0 {
 		budget = defaultAckBudget
 	}
+	a.budget = budget
 	a.ack = chat.NewAcker(h, cfg.Clock, budget, handlerLimit, a.log)
 	for _, s := range cfg.Servers {
 		if err := a.addServer(s, cfg.Transport); err != nil {
@@ -170,7 +176,7 @@ func (a *Adapter) addServer(c Server, transport http.RoundTripper) error {
 		return fmt.Errorf("its address: %w", err)
 	}
 	s := newServer(a, c, u, transport)
-	if len(s.callback("commands")) > 1024 { // Mattermost: model.Command.IsValid
+	if len(s.callback(commandsRoute)) > 1024 { // Mattermost: model.Command.IsValid
 		return errors.New("the callback address of its command is longer than 1024 bytes")
 	}
 	a.servers[c.Name] = s
@@ -194,21 +200,26 @@ func baseURL(raw string) (*url.URL, error) {
 
 // Handler serves the callbacks:
 //
-//	POST /mattermost/commands/<server>/<path secret>
-//	POST /mattermost/actions/<server>/<path secret>
-//	POST /mattermost/dialogs/<server>/<path secret>
+//	POST /mattermost/commands/<server>/<segment>
+//	POST /mattermost/actions/<server>/<segment>
+//	POST /mattermost/dialogs/<server>/<segment>
 //
-// The path holds a secret: keep it out of access logs.
+// The last segment is made from the path secret and differs for each route. Keep it out of access
+// logs.
 func (a *Adapter) Handler() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("POST /mattermost/commands/{server}/{secret}", a.route(formBody, a.serveCommand))
-	mux.HandleFunc("POST /mattermost/actions/{server}/{secret}", a.route(jsonBody, a.serveAction))
-	mux.HandleFunc("POST /mattermost/dialogs/{server}/{secret}", a.route(jsonBody, a.serveDialog))
+	mux.HandleFunc("POST /mattermost/commands/{server}/{segment}", a.route(commandsRoute, formBody, a.serveCommand))
+	mux.HandleFunc("POST /mattermost/actions/{server}/{segment}", a.route(actionsRoute, jsonBody, a.serveAction))
+	mux.HandleFunc("POST /mattermost/dialogs/{server}/{segment}", a.route(dialogsRoute, jsonBody, a.serveDialog))
 	return mux
 }
 
-// Wait blocks until every handler that outlived its answer has ended.
-func (a *Adapter) Wait() { a.ack.Wait() }
+// Wait blocks until every handler that outlived its answer has ended, and every message that goes
+// beside an answer was sent or given up.
+func (a *Adapter) Wait() {
+	a.ack.Wait()
+	a.beside.Wait()
+}
 
 // server returns the server of a workspace.
 func (a *Adapter) server(workspace string) (*server, error) {
