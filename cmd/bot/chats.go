@@ -59,7 +59,7 @@ func (a *App) slackConfig() slack.Config {
 	for _, w := range a.cfg.Slack {
 		c.Workspaces = append(c.Workspaces, slack.Workspace{
 			TeamID: w.Workspace, SigningSecrets: w.SigningSecrets, BotToken: w.BotToken, AppToken: w.AppToken,
-			Socket: w.Mode == config.ModeSocket, APIURL: w.APIURL, History: w.History,
+			Socket: w.Mode == config.ModeSocket, Sockets: w.Sockets, APIURL: w.APIURL, History: w.History,
 		})
 	}
 	return c
