@@ -41,6 +41,20 @@ var update = flag.Bool("update", false, "write the golden files anew")
 //	| …                      the answer
 func TestCases(t *testing.T) {
 	t.Parallel()
+	for _, cmd := range table() {
+		path := "testdata/" + cmd.Name + ".txt"
+		if _, err := os.Stat(path); err == nil {
+			continue
+		}
+		if !*update {
+			t.Errorf("%s is not there; go test ./commands -run TestCases -update begins it with the examples of the help", path)
+			continue
+		}
+		begun := "# " + cmd.Summary + "\nalice> " + strings.Join(cmd.Example, "\nalice> ") + "\n"
+		if err := os.WriteFile(path, []byte(begun), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
 	files, err := filepath.Glob("testdata/*.txt")
 	if err != nil || len(files) == 0 {
 		t.Fatalf("got %d files, %v, want cases", len(files), err)
@@ -208,6 +222,9 @@ func (r *rig) effects(out *strings.Builder, before []ops.Operation) {
 			}
 			for _, o := range f.Options {
 				fmt.Fprintf(out, " [%s]", o.Value)
+			}
+			if f.Default != "" {
+				fmt.Fprintf(out, " = %s", f.Default)
 			}
 			out.WriteString("\n")
 		}

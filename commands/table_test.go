@@ -144,6 +144,33 @@ func TestEveryExampleParses(t *testing.T) {
 	}
 }
 
+func TestOverlongInput(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	long := strings.Repeat("ä", maxText/2)
+	for _, tc := range []struct{ name, text, want string }{
+		{"the longest", "whoami " + long[:maxText-len("whoami ")-1], "is one word too many"},
+		{"too long", "whoami " + long, "at most 4000 bytes"},
+		{"a megabyte", strings.Repeat("x", 1<<20), "at most 4000 bytes"},
+		{"many words", "deploy" + strings.Repeat(" x", 1900), "is one word too many"},
+		{"many parameters", "deploy demo" + strings.Repeat(" k=v", 900), "is given twice"},
+		{"a long value", "deploy demo note=" + strings.Repeat("x", 1001), "at most 1000 bytes"},
+		{"a long why", "deploy demo why=" + strings.Repeat("x", 501), "at most 500 bytes"},
+		{"a long key", "deploy demo " + strings.Repeat("k", 3000) + "=v", "has no parameter"},
+	} {
+		got := r.says("alice", tc.text)
+		if !strings.Contains(got, tc.want) || !strings.Contains(got, "invalid_") && !strings.Contains(got, "unknown_parameter") {
+			t.Errorf("%s: got %q, want it to contain %q", tc.name, got, tc.want)
+		}
+		if len(got) > 1000 {
+			t.Errorf("%s: got an answer of %d bytes, want what was typed not to be repeated", tc.name, len(got))
+		}
+	}
+	if n := len(r.all()); n != 0 {
+		t.Errorf("got %d operations, want none", n)
+	}
+}
+
 // docsHead is the part of the docs page that is the same whatever commands there are.
 const docsHead = `<!-- Made by go generate ./commands from the table of commands. -->
 # Which commands are there?

@@ -198,6 +198,10 @@ func (b *builder) gitlab(f *File, c *Config) {
 		// Below the 30 s that a job may take, with room for what follows the call.
 		b.between(g.Timeout, at+".timeout", time.Second, 25*time.Second)
 		b.between(g.Linger, at+".linger", max(time.Second, g.Timeout), 30*time.Minute)
+		if g.Linger < g.Timeout+time.Minute {
+			// GitLab works for up to a minute on a request after the client has gone away.
+			b.warn(at+".linger", "below timeout + 1m a request without an answer may be sent again while GitLab still works on it")
+		}
 		out := GitLab{
 			Name: g.Name, Timeout: g.Timeout, Linger: g.Linger,
 			URL:                  b.url(g.URL, at+".url"),

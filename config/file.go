@@ -242,7 +242,7 @@ type Limits struct {
 	ChatBody int64 `yaml:"chat_body" default:"1048576"`
 	// Largest webhook body, in bytes.
 	GitLabBody int64 `yaml:"gitlab_body" default:"4194304"`
-	// Requests worked on at the same time. More are answered 503 and come again.
+	// Requests worked on at the same time, of chat and of webhooks each. More are answered 503 and come again.
 	InFlight int `yaml:"in_flight" default:"256"`
 	// Requests of one person in a minute: commands, clicks, forms, and what is looked up while
 	// somebody types. More are refused with the time to come again. 0: no bound.

@@ -21,8 +21,10 @@ type View struct {
 	Reason, Detail, Next          chat.Foreign
 	Params                        []Param
 	Run                           int
-	Final, Started                bool
+	CancelByID, CancelByName      chat.Foreign // who asked for the end of the run, empty if nobody did
+	Final, Started, Unverified    bool
 	Pipelines                     []PipelineView
+	Extras                        []PipelineView // second pipelines of one request, which ocim cancels
 	Done, Total                   int
 	Running, Stage, Manual        chat.Foreign
 	Bar                           chat.Foreign
@@ -50,15 +52,15 @@ type FailureView struct {
 func NewView(op ops.Operation, now time.Time) View {
 	v := View{
 		ID: f(op.ID), Action: f(op.Request.Action), Instance: f(op.Request.Target.Instance), Cluster: f(op.Request.Target.Cluster),
-		ActorID: f(op.Request.Actor.UserID), ActorName: name(op.Request.ActorName, op.Request.Actor),
-		RunByID: f(op.RunBy.UserID), RunByName: name(op.RunByName, op.RunBy), Why: f(op.Request.Why),
+		ActorID: mentioned(op, op.Request.Actor), ActorName: name(op.Request.ActorName, op.Request.Actor),
+		RunByID: mentioned(op, op.RunBy), RunByName: name(op.RunByName, op.RunBy), Why: f(op.Request.Why),
 		State: f(string(op.State)), StateText: f(strings.ReplaceAll(string(op.State), "_", " ")), Emoji: f(emoji(op.State)),
 		Reason: f(string(op.Reason)), Detail: f(chat.Cut(op.Detail, 600)), Next: f(next(op)), Run: op.Run,
 		Final: op.State.Final(), Started: !op.StartedAt.IsZero(), Link: f(op.Link),
 		Elapsed: op.Elapsed(now), Expected: op.Expected, RequestedAt: op.RunAt,
 	}
-	if op.State.Final() {
-		v.Manual = ""
+	if op.CancelBy != (ops.Actor{}) {
+		v.CancelByID, v.CancelByName = mentioned(op, op.CancelBy), canceler(op)
 	}
 	params := op.Request.ShownParams()
 	for _, k := range sortedKeys(params) {
@@ -70,6 +72,9 @@ func NewView(op ops.Operation, now time.Time) View {
 			Job: f(fl.Job), Stage: f(fl.Stage), Reason: f(fl.Reason), URL: f(fl.URL),
 			Tail: f(fl.Tail), NoTail: f(fl.NoTail), Last: f(chat.Cut(fl.Last, 200)),
 		}
+		if op.Detail == fl.Reason {
+			v.Detail = "" // it stands beside the job's name
+		}
 	}
 	return v
 }
@@ -79,6 +84,10 @@ const maxPipelines = 6
 
 func (v *View) pipelines(op ops.Operation) {
 	for _, p := range op.Pipelines {
+		if p.Role == ops.RoleExtra {
+			v.Extras = append(v.Extras, PipelineView{Label: f(fmt.Sprintf("#%d", p.Ref.ID)), Status: f(p.Status), URL: f(p.URL)})
+			continue
+		}
 		v.Done += p.Jobs.Done
 		v.Total += p.Jobs.Total
 		if p.Jobs.Running != "" && !ops.PipelineFinal(p.Status) { // the deepest one wins: it is what really works
@@ -110,6 +119,27 @@ func name(shown string, a ops.Actor) chat.Foreign {
 		return f(chat.Cut(shown, 60))
 	}
 	return f(a.UserID)
+}
+
+// mentioned is the user id for a mention of a, empty where it would be an id of another platform or
+// workspace than the one in which the card stands.
+func mentioned(op ops.Operation, a ops.Actor) chat.Foreign {
+	if a.Platform != op.Request.From.Platform || a.Workspace != op.Request.From.Workspace {
+		return ""
+	}
+	return f(a.UserID)
+}
+
+// canceler is what to call whoever canceled the run, where a mention is not possible: only the id is
+// kept of them.
+func canceler(op ops.Operation) chat.Foreign {
+	switch op.CancelBy {
+	case op.RunBy:
+		return name(op.RunByName, op.RunBy)
+	case op.Request.Actor:
+		return name(op.Request.ActorName, op.Request.Actor)
+	}
+	return f(op.CancelBy.UserID)
 }
 
 func sortedKeys(m map[string]string) []string {

@@ -66,16 +66,19 @@ const (
 // maxParam bounds one value: GitLab.com allows 120 KiB, people need far less, and cards stay short.
 const maxParam = 1000
 
+// maxParams bounds all of them together: the sealed reference that goes to GitLab holds them too.
+const maxParams = 3000
+
 // Check validates what a person gave and returns the parameters with defaults filled in. The
 // error names the one wrong key.
 func (a Action) Check(given map[string]string) (map[string]string, error) {
-	known := make([]string, 0, len(a.Params))
+	known, total := make([]string, 0, len(a.Params)), 0
 	for _, p := range a.Params {
 		known = append(known, p.Name)
 	}
 	for _, k := range slices.Sorted(maps.Keys(given)) {
 		if !slices.Contains(known, k) {
-			e := &Error{Code: CodeInvalid, Reason: ReasonUnknownParam, Msg: fmt.Sprintf("%s has no parameter %q.", a.Verb, k), Suggest: Nearest(k, known, 3)}
+			e := &Error{Code: CodeInvalid, Reason: ReasonUnknownParam, Msg: fmt.Sprintf("%s has no parameter %.60q.", a.Verb, k), Suggest: Nearest(k, known, 3)}
 			if len(known) == 0 {
 				e.Next = "It takes none here; the operator declares them in ocim.yaml."
 			} else {
@@ -100,6 +103,9 @@ func (a Action) Check(given map[string]string) (map[string]string, error) {
 			return nil, err
 		}
 		out[p.Name] = v
+		if total += len(p.Name) + len(v); total > maxParams {
+			return nil, &Error{Code: CodeInvalid, Reason: ReasonInvalidParam, Msg: fmt.Sprintf("The parameters are longer than %d bytes in all.", maxParams), Next: "Make them shorter."}
+		}
 	}
 	return out, nil
 }

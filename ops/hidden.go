@@ -1,6 +1,7 @@
 package ops
 
 import (
+	"cmp"
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/hkdf"
@@ -9,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 )
 
@@ -75,17 +77,22 @@ func (s *Service) reveal(params map[string]string) (map[string]string, error) {
 // RedactFor is Redact, and takes out the operation's own secret parameters as well: GitLab repeats
 // values that it refuses, and jobs print what they were given.
 func (s *Service) RedactFor(op Operation, text string) string {
-	text = s.Redact(text)
+	var secrets []string
 	for k, v := range op.Request.Params {
 		if !Hidden(v) {
 			continue
 		}
 		// One or two characters occur anywhere; masking them would only show where they are.
 		if plain, err := s.Signer.reveal(k, v); err == nil && len(plain) > 2 {
-			text = strings.ReplaceAll(text, plain, Mask)
+			secrets = append(secrets, plain)
 		}
 	}
-	return text
+	// The longest first: one may be part of another, and half a mask shows the rest.
+	slices.SortFunc(secrets, func(a, b string) int { return cmp.Or(len(b)-len(a), strings.Compare(a, b)) })
+	for _, plain := range secrets {
+		text = strings.ReplaceAll(text, plain, Mask)
+	}
+	return s.Redact(text)
 }
 
 // hide encrypts a value with AES-256-GCM under a key that is derived from the signing key. The name

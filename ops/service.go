@@ -57,6 +57,9 @@ type Config struct {
 // idempotent: what they find on disk decides what is done, so they may be repeated at any time.
 type Service struct {
 	Config
+
+	born   time.Time // rows from before may be a backup's: what they intend may have been done
+	doubts *doubts
 }
 
 // NewService returns a Service.
@@ -68,7 +71,7 @@ func NewService(c Config) *Service {
 	if c.Redact == nil {
 		c.Redact = func(s string) string { return s }
 	}
-	return &Service{Config: c}
+	return &Service{Config: c, born: c.Clock.Now(), doubts: newDoubts()}
 }
 
 // Submit records a request and returns its operation. A request with a key that is known returns
@@ -332,6 +335,28 @@ func (s *Service) owe(ctx context.Context, tx Tx, op Operation, kind DeliveryKin
 	return tx.Wake(ctx, JobDeliver, op.ID, s.Clock.Now())
 }
 
+// writeTimeout ends the attempt to write down what was learned.
+const writeTimeout = 5 * time.Second
+
+// record applies what came of a call that must not be made again. Somebody who has changed the row
+// meanwhile, by a Cancel, does not make it untrue.
+func (s *Service) record(ctx context.Context, op Operation, in Input) (Operation, error) {
+	for {
+		next, err := s.apply(ctx, op, in)
+		if !errors.Is(err, ErrStale) {
+			return next, err
+		}
+		now, lerr := s.load(context.WithoutCancel(ctx), op.ID)
+		switch {
+		case lerr != nil:
+			return op, errors.Join(err, lerr)
+		case now.State != Starting, now.Run != op.Run, now.Attempt != op.Attempt, !now.Outstanding:
+			return now, err
+		}
+		op = now
+	}
+}
+
 // apply makes one input part of the operation. ErrStale means that somebody else was faster.
 func (s *Service) apply(ctx context.Context, op Operation, in Input) (Operation, error) {
 	next, evs, err := transition(op, in, s.Clock.Now())
@@ -341,6 +366,15 @@ func (s *Service) apply(ctx context.Context, op Operation, in Input) (Operation,
 	if reflect.DeepEqual(op, next) {
 		return op, nil
 	}
+	if next.Detail != op.Detail {
+		next.Detail = s.RedactFor(op, next.Detail) // most of it is what GitLab says
+	}
+	if next.State.Final() {
+		s.doubts.forget(op.ID)
+	}
+	// What was learned is written also if learning it has used up the time.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), writeTimeout)
+	defer cancel()
 	err = s.Store.Update(ctx, func(tx Tx) error {
 		after := next
 		if err := s.write(ctx, tx, op, &after, evs); err != nil {

@@ -33,14 +33,10 @@ func NewAcker(h Handler, c After, budget, limit time.Duration, log *slog.Logger)
 	return &Acker{handler: h, clock: c, budget: budget, limit: limit, log: log}
 }
 
-// Answer runs the handler and returns its answer, or a note that the answer comes later. The
-// handler's context outlives ctx, because a peer that hangs up must not undo what was begun.
+// Answer runs the handler and returns its answer, or a note that the answer comes later. The end
+// of ctx ends the budget: what came before may have used up some of it. The handler's own context
+// outlives ctx, because a peer that hangs up must not undo what was begun.
 func (a *Acker) Answer(ctx context.Context, in Incoming) Answer {
-	return a.AnswerWithin(ctx, a.budget, in)
-}
-
-// AnswerWithin is Answer with another budget, for a request of which some time is used up already.
-func (a *Acker) AnswerWithin(ctx context.Context, budget time.Duration, in Incoming) Answer {
 	work, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.limit)
 	done := make(chan Answer, 1)
 	var settled atomic.Bool // set by whoever comes first: the answer, or the end of the budget
@@ -53,12 +49,13 @@ func (a *Acker) AnswerWithin(ctx context.Context, budget time.Duration, in Incom
 		}
 		a.sendLater(work, in, ans)
 	})
-	fires, stop := a.clock.After(max(budget, 0))
+	fires, stop := a.clock.After(a.budget)
 	defer stop()
 	select {
 	case ans := <-done:
 		return ans
 	case <-fires:
+	case <-ctx.Done():
 	}
 	if !settled.CompareAndSwap(false, true) {
 		return <-done

@@ -74,7 +74,8 @@ type Membership struct {
 // Platform sends messages. Implementations are safe for concurrent use, set a deadline on every
 // call, never retry a Post, and return *[ops.Error]: CodeUnavailable if the same call may work
 // later (RetryAt when the platform said when; NotSent when the message surely does not stand),
-// CodeNotFound when message or channel is gone, CodeDenied when the bot may not post there.
+// CodeNotFound when message or channel is gone, CodeDenied when the bot may not post there, with
+// the reason chat_unauthorized when it is the token that is not accepted.
 type Platform interface {
 	// Post makes a new message and returns the platform's id of it.
 	Post(ctx context.Context, to ops.Conversation, m Message) (ref string, err error)
@@ -89,9 +90,13 @@ type Platform interface {
 	Member(ctx context.Context, a ops.Actor, c ops.Conversation) (Membership, error)
 	// Permalink is the address of a message, empty if it cannot be told. It makes no call.
 	Permalink(to ops.Conversation, ref string) string
+	// Rate is how fast the platform lets one bot write. It makes no call.
+	Rate() Rate
 }
 
-// Rate is how fast a platform lets one bot write. The notifier spends below it.
+// Rate is how fast a platform lets one bot write, in the long run. The notifier spends no more, but
+// for short bursts: five seconds' worth of posts in a channel, fifteen seconds' worth of edits. A
+// zero field is no limit.
 type Rate struct {
 	PostsPerChannel  float64 // a second
 	EditsPerMinute   float64 // over the whole workspace

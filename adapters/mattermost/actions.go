@@ -7,7 +7,6 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"time"
 
 	"github.com/mattermost/mattermost/server/public/model"
 
@@ -55,7 +54,7 @@ func decodeJSON(body []byte, v any) error {
 	return nil
 }
 
-func (a *Adapter) serveAction(r *http.Request, s *server, body []byte, came time.Time) reply {
+func (a *Adapter) serveAction(r *http.Request, s *server, body []byte) reply {
 	c, err := decodeClick(body)
 	if err != nil {
 		s.log.Warn("click refused", "why", err)
@@ -79,7 +78,7 @@ func (a *Adapter) serveAction(r *http.Request, s *server, body []byte, came time
 		Message:   c.PostID,
 	}
 	in.Reply = a.replier(s, in, c.TriggerID, "")
-	ans := a.answer(r.Context(), in, came)
+	ans := a.ack.Answer(r.Context(), in)
 	if ans.Message == nil {
 		return actionReply("")
 	}

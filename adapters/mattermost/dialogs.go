@@ -147,7 +147,7 @@ func decodeSubmission(body []byte) (submission, error) {
 	return submission{Type: req.Type, UserID: req.UserId, Cancelled: req.Cancelled, state: req.State, Values: req.Submission}, nil
 }
 
-func (a *Adapter) serveDialog(r *http.Request, s *server, body []byte, came time.Time) reply {
+func (a *Adapter) serveDialog(r *http.Request, s *server, body []byte) reply {
 	sub, err := decodeSubmission(body)
 	if err != nil {
 		s.log.Warn("dialog refused", "why", err)
@@ -174,16 +174,17 @@ func (a *Adapter) serveDialog(r *http.Request, s *server, body []byte, came time
 		Trigger: "/" + s.Command,
 	}
 	if lookup {
-		return a.suggest(r, s, in, st, sub, came)
+		return a.suggest(r, s, in, st, sub)
 	}
 	values, wrong := fieldValues(st.Fields, sub.Values)
 	if len(wrong) > 0 {
 		return reply{body: &model.SubmitDialogResponse{Errors: wrong}}
 	}
 	in.Values = values
+	in.ActorName = s.usernames(r.Context(), []string{sub.UserID})[sub.UserID] // a submission brings the id alone
 	in.Key = Platform + ":" + s.Name + ":dialog:" + st.Nonce + ":" + valuesDigest(values)
 	in.Reply = a.replier(s, in, "", "")
-	return a.submitAnswer(r.Context(), s, in, a.answer(r.Context(), in, came))
+	return a.submitAnswer(r.Context(), s, in, a.ack.Answer(r.Context(), in))
 }
 
 // openDialog returns the state of a dialog that this person opened.
@@ -249,7 +250,7 @@ func valuesDigest(values map[string]string) string {
 
 // submitAnswer closes the dialog unless something is wrong. What is wrong stands in the dialog, so
 // that nothing has to be typed again. What was accepted is not worth a direct message, since the
-// card in the channel shows it; that it is not yet known is.
+// card in the channel shows it; a warning is, and that nothing is certain yet.
 func (a *Adapter) submitAnswer(ctx context.Context, s *server, in chat.Incoming, ans chat.Answer) reply {
 	if len(ans.Errors) > 0 {
 		out := &model.SubmitDialogResponse{Errors: map[string]string{}}
@@ -266,14 +267,14 @@ func (a *Adapter) submitAnswer(ctx context.Context, s *server, in chat.Incoming,
 	if ans.Message == nil {
 		return reply{body: struct{}{}}
 	}
-	if bad := ans.Message.Tone == chat.ToneBad || ans.Message.Tone == chat.ToneWarn; bad && !ans.Pending {
+	if ans.Message.Tone == chat.ToneBad {
 		return dialogError(plainMessage(*ans.Message))
 	}
 	// The dialog closes when it has an answer, so the message is sent beside it.
 	ctx = context.WithoutCancel(ctx)
 	a.beside.Go(func() {
 		defer a.contain(s)
-		if err := a.private(ctx, s, in, *ans.Message, ans.Pending); err != nil {
+		if err := a.private(ctx, s, in, *ans.Message, ans.Pending || ans.Message.Tone == chat.ToneWarn); err != nil {
 			s.log.Warn("answer to a dialog not shown", "err", err)
 		}
 	})
@@ -303,7 +304,7 @@ func plainMessage(m chat.Message) string {
 func dialogError(text string) reply { return reply{body: &model.SubmitDialogResponse{Error: text}} }
 
 // suggest answers a searching field while somebody types (server 11.0 and later).
-func (a *Adapter) suggest(r *http.Request, s *server, in chat.Incoming, st dialogState, sub submission, came time.Time) reply {
+func (a *Adapter) suggest(r *http.Request, s *server, in chat.Incoming, st dialogState, sub submission) reply {
 	field, _ := sub.Values["selected_field"].(string)
 	query, _ := sub.Values["query"].(string)
 	if !slices.ContainsFunc(st.Fields, func(f dialogField) bool { return f.Name == field }) || utf8.RuneCountInString(query) > maxQuery {
@@ -311,7 +312,7 @@ func (a *Adapter) suggest(r *http.Request, s *server, in chat.Incoming, st dialo
 		return lookupReply(nil)
 	}
 	in.Kind, in.Field, in.Text = chat.Suggest, field, query
-	return lookupReply(a.answer(r.Context(), in, came).Options)
+	return lookupReply(a.ack.Answer(r.Context(), in).Options)
 }
 
 func lookupReply(options []chat.Option) reply {

@@ -62,7 +62,7 @@ func TestDialogIsOpenedAndSubmitted(t *testing.T) {
 		t.Fatalf("submit: %v, %+v", err, got)
 	}
 	want := []chat.Incoming{{
-		Kind: chat.Submit, Actor: r.actor("alice"), From: r.channel(), Trigger: "/ocim", Dialog: "deploy", State: "handler-state",
+		Kind: chat.Submit, Actor: r.actor("alice"), ActorName: "alice", From: r.channel(), Trigger: "/ocim", Dialog: "deploy", State: "handler-state",
 		Values: map[string]string{"instance": "prod/demo", "why": "new theme"},
 	}}
 	if diff := cmp.Diff(r.handled(), want, cmpopts.IgnoreFields(chat.Incoming{}, "Reply", "Key")); diff != "" {
@@ -236,17 +236,28 @@ func TestFailedSubmissionStaysOpen(t *testing.T) {
 	}
 }
 
-func TestRefusedSubmissionIsToldInTheDialog(t *testing.T) {
+func TestAnswerToADialogIsNeverLostUnlessTheCardShowsIt(t *testing.T) {
 	t.Parallel()
-	for _, tone := range []chat.Tone{chat.ToneBad, chat.ToneWarn} {
-		t.Run(string(tone), func(t *testing.T) {
+	for _, tt := range []struct {
+		tone             chat.Tone
+		inDialog, direct bool
+	}{{chat.ToneBad, true, false}, {chat.ToneWarn, false, true}, {chat.ToneGood, false, false}} {
+		t.Run(string(tt.tone), func(t *testing.T) {
 			t.Parallel()
 			r := newRig(t)
 			d := r.opened(t, deployDialog())
-			r.says(chat.Notice(tone, "You may not do that."))
+			r.says(chat.Notice(tt.tone, "what became of it"))
 			got, err := r.SubmitDialog(t.Context(), "alice", r.channel().Channel, d, map[string]any{"instance": "prod/demo"})
-			if err != nil || got.Err != nil || got.DialogError != "You may not do that." {
-				t.Errorf("submit: %v, %+v; want the refusal in the dialog", err, got)
+			if err != nil || got.Err != nil || (got.DialogError == "what became of it") != tt.inDialog {
+				t.Errorf("submit: %v, %+v; want it in the dialog: %v", err, got, tt.inDialog)
+			}
+			r.bot.Wait()
+			direct, err := r.bot.Direct(t.Context(), r.actor("alice"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if posts := r.fake.Posts(direct.Channel); (len(posts) == 1) != tt.direct {
+				t.Errorf("got direct messages %+v, want one: %v", posts, tt.direct)
 			}
 		})
 	}

@@ -9,11 +9,11 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
-	"time"
 
 	"github.com/mattermost/mattermost/server/public/model"
 
 	"ocim/adapters/chat"
+	"ocim/internal/clock"
 	"ocim/ops"
 )
 
@@ -27,14 +27,16 @@ const (
 // route checks what all three routes have in common, before a byte of the body is looked at: the
 // secret segment, the content type and the size. A server never gets any of these wrong, so the
 // answers are bare.
-func (a *Adapter) route(kind, contentType string, serve func(*http.Request, *server, []byte, time.Time) reply) http.HandlerFunc {
+func (a *Adapter) route(kind, contentType string, serve func(*http.Request, *server, []byte) reply) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		s := a.servers[r.PathValue("server")]
 		if s == nil || !s.segments[kind].Equal(r.PathValue("segment")) {
+			a.log.Warn("request refused", "why", "no such server, or not the secret of this route")
 			http.NotFound(w, r)
 			return
 		}
 		if mt, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || mt != contentType {
+			s.log.Warn("request refused", "why", "wrong content type")
 			http.Error(w, "unsupported content type", http.StatusUnsupportedMediaType)
 			return
 		}
@@ -45,19 +47,14 @@ func (a *Adapter) route(kind, contentType string, serve func(*http.Request, *ser
 				http.Error(w, "request too long", http.StatusRequestEntityTooLarge)
 				return
 			}
+			s.log.Warn("request refused", "why", "it was cut off")
 			http.Error(w, "request cut off", http.StatusBadRequest)
 			return
 		}
-		came := a.clock.Now()
-		ctx, cancel := context.WithTimeout(r.Context(), answerLimit)
+		ctx, cancel := clock.WithTimeout(r.Context(), a.clock, a.within)
 		defer cancel()
-		serve(r.WithContext(ctx), s, body, came).write(w, a)
+		serve(r.WithContext(ctx), s, body).write(w, a)
 	}
-}
-
-// answer lets the handler answer in what is left of the budget since the request came.
-func (a *Adapter) answer(ctx context.Context, in chat.Incoming, came time.Time) chat.Answer {
-	return a.ack.AnswerWithin(ctx, a.budget-a.clock.Now().Sub(came), in)
 }
 
 // reply is what goes back to the server. Mattermost shows people a bare error for everything but
@@ -115,7 +112,7 @@ func decodeCommand(body []byte) (command, error) {
 	return c, nil
 }
 
-func (a *Adapter) serveCommand(r *http.Request, s *server, body []byte, came time.Time) reply {
+func (a *Adapter) serveCommand(r *http.Request, s *server, body []byte) reply {
 	c, err := decodeCommand(body)
 	if err != nil {
 		s.log.Warn("slash command refused", "why", err)
@@ -141,7 +138,7 @@ func (a *Adapter) serveCommand(r *http.Request, s *server, body []byte, came tim
 		Text:      c.Text,
 	}
 	in.Reply = a.replier(s, in, c.TriggerID, c.ResponseURL)
-	ans := a.answer(r.Context(), in, came)
+	ans := a.ack.Answer(r.Context(), in)
 	if ans.Message == nil {
 		return reply{}
 	}

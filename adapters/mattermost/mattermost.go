@@ -33,9 +33,8 @@ const Platform = "mattermost"
 const (
 	defaultMaxBody   = 1 << 20
 	defaultAckBudget = 2500 * time.Millisecond
-	// answerLimit is the time from a request's arrival to the end of all that its answer waits
-	// for, checks and look-ups included.
-	answerLimit = 2900 * time.Millisecond
+	// finishTime is for what stands around the handler: checking the request, showing the answer.
+	finishTime = 300 * time.Millisecond
 	// handlerLimit ends a handler that works on after its answer was promised for later.
 	handlerLimit = 2 * time.Minute
 	minSecret    = 16
@@ -89,7 +88,7 @@ type Adapter struct {
 	log     *slog.Logger
 	ack     *chat.Acker
 	beside  sync.WaitGroup // messages that go beside an answer
-	budget  time.Duration  // from a request's arrival to the answer of the handler
+	within  time.Duration  // from the whole request to its answer, whatever it waits for
 	maxBody int64
 	base    string
 	hint    string
@@ -136,8 +135,7 @@ func New(cfg Config, h chat.Handler) (*Adapter, error) {
 	if budget <= 0 {
 		budget = defaultAckBudget
 	}
-	a.budget = budget
-	a.ack = chat.NewAcker(h, cfg.Clock, budget, handlerLimit, a.log)
+	a.ack, a.within = chat.NewAcker(h, cfg.Clock, budget, handlerLimit, a.log), budget+finishTime
 	for _, s := range cfg.Servers {
 		if err := a.addServer(s, cfg.Transport); err != nil {
 			return nil, fmt.Errorf("mattermost: server %q: %w", s.Name, err)

@@ -137,7 +137,7 @@ func (a *Adapter) Update(ctx context.Context, to ops.Conversation, ref string, m
 		err = patch(nil)
 	}
 	crash.Point("chat.update.after")
-	if ops.CodeOf(err) == ops.CodeDenied && ops.ReasonOf(err) != ops.ReasonConfigError {
+	if ops.CodeOf(err) == ops.CodeDenied && ops.ReasonOf(err) != ops.ReasonChatUnauthorized {
 		if _, gone := s.getPost(ctx, ref); gone != nil && ops.CodeOf(gone) == ops.CodeNotFound {
 			return gone
 		}
@@ -232,6 +232,12 @@ func (a *Adapter) person(actor ops.Actor) (*server, error) {
 		return nil, &ops.Error{Code: ops.CodeInvalid, Reason: ops.ReasonInternal, Msg: "This is no person of Mattermost."}
 	}
 	return s, nil
+}
+
+// Rate implements [chat.Platform]. Mattermost's own limit, where it is switched on, is ten requests
+// a second with bursts of a hundred (RateLimitSettings); half of that is left for answers.
+func (a *Adapter) Rate() chat.Rate {
+	return chat.Rate{PostsPerChannel: 2, EditsPerMinute: 200, MinEditGapMillis: 1000}
 }
 
 // Member implements [chat.Platform]. Nothing is cached: who was removed a second ago is not a

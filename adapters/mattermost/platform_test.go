@@ -297,7 +297,7 @@ func TestF13_WhatCannotWorkIsNotCalledUnavailable(t *testing.T) {
 		t.Errorf("edit of somebody's post: %v, want denied", err)
 	}
 	r.fake.RevokeTokens(mattermosttest.Bot)
-	if _, err := r.bot.Post(t.Context(), r.channel(), card("k")); ops.CodeOf(err) != ops.CodeDenied || ops.ReasonOf(err) != ops.ReasonConfigError {
+	if _, err := r.bot.Post(t.Context(), r.channel(), card("k")); ops.CodeOf(err) != ops.CodeDenied || ops.ReasonOf(err) != ops.ReasonChatUnauthorized {
 		t.Errorf("with a revoked token: %v, want denied", err)
 	}
 	closed := newQuietRig(t, func(c *mattermost.Config) { c.Servers[0].URL = "http://127.0.0.1:1" })

@@ -70,11 +70,30 @@ func (a *Adapter) Register(ctx context.Context) error {
 	var errs []error
 	for _, name := range a.order {
 		s := a.servers[name]
-		if err := a.registerServer(ctx, s); err != nil {
+		err := a.registerServer(ctx, s)
+		s.mu.Lock()
+		s.trouble = err
+		s.mu.Unlock()
+		if err != nil {
 			errs = append(errs, fmt.Errorf("server %s: %w", name, err))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// Readiness tells for each server why its commands do not all work, nil if they do, as of the last
+// registration. It makes no call.
+func (a *Adapter) Readiness() map[string]error {
+	out := map[string]error{}
+	for name, s := range a.servers {
+		s.mu.Lock()
+		out[name] = s.trouble
+		if s.trouble == nil && !s.registered {
+			out[name] = errors.New("not registered yet")
+		}
+		s.mu.Unlock()
+	}
+	return out
 }
 
 func (a *Adapter) registerServer(ctx context.Context, s *server) error {
@@ -124,7 +143,7 @@ func (a *Adapter) registerTeam(ctx context.Context, s *server, bot, name string)
 	}
 	list, err := a.listCommands(ctx, s, bot, t)
 	if err != nil {
-		return t, hint(err, "Make the bot a team admin, or give it a role with manage_slash_commands.")
+		return t, hint(err, "Give the bot a role with manage_slash_commands; ocim setup prints how.")
 	}
 	want := a.wanted(s, t.id)
 	for _, have := range list {
@@ -215,7 +234,7 @@ func (a *Adapter) create(ctx context.Context, s *server, t *team, want *model.Co
 		return taken(t.name, want.Trigger)
 	}
 	if err != nil {
-		return hint(err, "Make the bot a team admin, or give it a role with manage_slash_commands.")
+		return hint(err, "Give the bot a role with manage_slash_commands; ocim setup prints how.")
 	}
 	s.log.Info("slash command created", "team", t.name, "command", want.Trigger)
 	return a.keep(ctx, s, t, secret.New(made.Token), "")
@@ -364,7 +383,7 @@ func taken(team, trigger string) *ops.Error {
 // hint puts a remedy on a refusal.
 func hint(err error, next string) error {
 	var e *ops.Error
-	if errors.As(err, &e) && (e.Code == ops.CodeDenied && e.Reason != ops.ReasonConfigError || e.Code == ops.CodeNotFound) {
+	if errors.As(err, &e) && (e.Code == ops.CodeDenied && e.Reason != ops.ReasonChatUnauthorized || e.Code == ops.CodeNotFound) {
 		e.Next = next
 	}
 	return err

@@ -228,7 +228,10 @@ func TestSetupStepsNameWhatAnAdministratorNeeds(t *testing.T) {
 		Name: "main", URL: "https://chat.example.org", Teams: []string{"ops", "dev"},
 		BotToken: secret.New("bot-token-canary"), PathSecret: secret.New("path-secret-canary"),
 	}, "https://ocim.example.org/")
-	for _, want := range []string{"https://ocim.example.org/mattermost/", "ops, dev", "manage_slash_commands", "create_post_ephemeral", "untrusted internal", "team admin"} {
+	for _, want := range []string{
+		"https://ocim.example.org/mattermost/", "ops, dev", "manage_slash_commands", "create_post_ephemeral", "untrusted internal",
+		"mmctl permissions role assign system_custom_group_admin ocim", "admin of",
+	} {
 		if !strings.Contains(got, want) {
 			t.Errorf("steps do not mention %q:\n%s", want, got)
 		}

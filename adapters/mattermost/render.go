@@ -253,7 +253,7 @@ func (l *layout) span(b *strings.Builder, s chat.Span, next rune) {
 	}
 	switch s.Style {
 	case chat.Break:
-		b.WriteByte('\n')
+		b.WriteString("\n") // shown as a line break, unlike in plain Markdown
 	case chat.Bold:
 		l.wrapped(b, "**", s.Text, prev)
 	case chat.Italic:
@@ -349,7 +349,7 @@ func color(t chat.Tone) string {
 }
 
 // footer is the text of a last Context block, if a footer can show it. Web clients show a footer as
-// plain text and others may not, so it must be the same text either way.
+// plain text and others may not, so it must be the same text either way, on one line.
 func footer(blocks []chat.Block) string {
 	if len(blocks) == 0 || blocks[len(blocks)-1].Kind != chat.Context {
 		return ""

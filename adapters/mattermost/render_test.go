@@ -442,3 +442,24 @@ func FuzzRender(f *testing.F) {
 		}
 	})
 }
+
+func TestLinesStayLines(t *testing.T) {
+	t.Parallel()
+	lines := chat.Text{
+		{Style: chat.Mono, Text: "/ocim help"},
+		{Text: " the list "},
+		{Style: chat.Break},
+		{Text: "1. # no heading"},
+		{Style: chat.Break},
+		{Style: chat.Bold, Text: "last"},
+	}
+	m := chat.Message{Summary: "s", Blocks: []chat.Block{{Kind: chat.Paragraph, Text: lines}}}
+	const want = "`/ocim help` the list\n1\\. \\# no heading\n**last**"
+	if got := renderText(m, nil); strings.ReplaceAll(got, " \n", "\n") != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	m.Blocks = []chat.Block{{Kind: chat.Context, Text: lines}}
+	if got := footer(m.Blocks); got != "" {
+		t.Errorf("got a footer %q, want none: it shows one line", got)
+	}
+}

@@ -117,7 +117,7 @@ func (s *server) ephemeral(ctx context.Context, signer *ops.Signer, in chat.Inco
 		})
 		return resp, err
 	})
-	if ops.CodeOf(err) == ops.CodeDenied && ops.ReasonOf(err) != ops.ReasonConfigError {
+	if ops.CodeOf(err) == ops.CodeDenied && ops.ReasonOf(err) != ops.ReasonChatUnauthorized {
 		s.noEphemeral.Store(true)
 		return errNoEphemeral
 	}

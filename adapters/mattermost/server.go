@@ -59,6 +59,7 @@ type server struct {
 	mu         sync.Mutex
 	bot        string // user id
 	registered bool
+	trouble    error             // of the last registration
 	teams      map[string]*team  // by id
 	posts      map[string]string // post id → channel, posts that are surely the bot's
 	names      map[string]cachedName
@@ -222,7 +223,7 @@ func (s *server) explain(what string, resp *model.Response, err error) *ops.Erro
 		e.Msg, e.NotSent = "Mattermost asks the bot to slow down.", true
 		e.RetryAt = s.clock.Now().Add(retryAfter(resp.Header))
 	case status == http.StatusUnauthorized:
-		e.Code, e.Reason = ops.CodeDenied, ops.ReasonConfigError
+		e.Code, e.Reason = ops.CodeDenied, ops.ReasonChatUnauthorized
 		e.Msg, e.Next = "Mattermost no longer accepts the bot's token.", "Ask the operator of this bot to renew it."
 	case status == http.StatusForbidden:
 		e.Code, e.Reason = ops.CodeDenied, ops.ReasonNotAllowed

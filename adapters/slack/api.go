@@ -219,7 +219,7 @@ func (a *Adapter) slackError(method string, s apiStatus) error {
 		e.Msg, e.Next = "Slack does not let the bot write there.", "Ask a workspace admin, or use another channel."
 	case "not_authed", "invalid_auth", "account_inactive", "token_revoked", "token_expired", "missing_scope",
 		"not_allowed_token_type", "no_permission", "org_login_required", "ekm_access_denied", "accesslimited":
-		e.Code, e.Reason = ops.CodeDenied, ops.ReasonChatUnavailable
+		e.Code, e.Reason = ops.CodeDenied, ops.ReasonChatUnauthorized
 		e.Msg, e.Next = "Slack does not accept the bot's token for this.", "Tell the operator of this bot to check the token and its scopes."
 		if word != "missing_scope" && word != "not_allowed_token_type" && word != "no_permission" {
 			e.Err = fmt.Errorf("%w: %w", cause, errToken)

@@ -213,8 +213,8 @@ func TestF13_TroubleIsSortedByWhatMayHaveHappened(t *testing.T) {
 		{"channel_not_found", slacktest.Fault{Kind: slacktest.Refuse, Error: "channel_not_found"}, ops.CodeDenied, ops.ReasonChatUnavailable, false, 0, 0},
 		{"is_archived", slacktest.Fault{Kind: slacktest.Refuse, Error: "is_archived"}, ops.CodeDenied, ops.ReasonChatUnavailable, false, 0, 0},
 		{"cannot_reply_to_message", slacktest.Fault{Kind: slacktest.Refuse, Error: "cannot_reply_to_message"}, ops.CodeNotFound, ops.ReasonChatUnavailable, false, 0, 0},
-		{"token_revoked", slacktest.Fault{Kind: slacktest.Refuse, Error: "token_revoked"}, ops.CodeDenied, ops.ReasonChatUnavailable, false, 0, 0},
-		{"missing_scope", slacktest.Fault{Kind: slacktest.Refuse, Error: "missing_scope"}, ops.CodeDenied, ops.ReasonChatUnavailable, false, 0, 0},
+		{"token_revoked", slacktest.Fault{Kind: slacktest.Refuse, Error: "token_revoked"}, ops.CodeDenied, ops.ReasonChatUnauthorized, false, 0, 0},
+		{"missing_scope", slacktest.Fault{Kind: slacktest.Refuse, Error: "missing_scope"}, ops.CodeDenied, ops.ReasonChatUnauthorized, false, 0, 0},
 		{"msg_too_long", slacktest.Fault{Kind: slacktest.Refuse, Error: "msg_too_long"}, ops.CodeInvalid, ops.ReasonInternal, false, 0, 0},
 		{"a word we do not know", slacktest.Fault{Kind: slacktest.Refuse, Error: "brand_new_error"}, ops.CodeInvalid, ops.ReasonInternal, false, 0, 0},
 	}

@@ -101,7 +101,14 @@ func (a *Adapter) sendLate(ctx context.Context, o outcome) {
 		return
 	}
 	ctx = context.WithoutCancel(ctx)
+	select {
+	case a.lates <- struct{}{}:
+	default:
+		a.log.WarnContext(ctx, "slack answer dropped, too many are waiting", "actor", o.reply.user)
+		return
+	}
 	a.late.Go(func() {
+		defer func() { <-a.lates }()
 		defer a.contain("late answer")
 		if err := o.reply.Later(ctx, *o.message); err != nil {
 			a.log.WarnContext(ctx, "slack answer not delivered", "actor", o.reply.user, "err", err)

@@ -40,6 +40,9 @@ const (
 
 	defaultMaxBody   = 1 << 20 // a view alone may have 250 kB
 	defaultAckBudget = 2200 * time.Millisecond
+	// maxLate is how many answers are on their way beside an acknowledgement. Their senders are known
+	// people, but one of them can click faster than a Slack that hangs takes answers.
+	maxLate = 256
 	// handlerLimit is how long one request may be worked on in all, beyond its acknowledgement.
 	handlerLimit = 30 * time.Second
 )
@@ -89,6 +92,7 @@ type Adapter struct {
 	order      []*workspace
 	maxBody    int64
 	big        chan struct{} // slots for bodies beyond smallBody
+	lates      chan struct{} // slots for answers after the acknowledgement
 	late       sync.WaitGroup
 }
 
@@ -118,7 +122,7 @@ type identity struct {
 func New(cfg Config, h chat.Handler) (*Adapter, error) {
 	a := &Adapter{
 		clock: cfg.Clock, log: cfg.Logger, maxBody: cfg.MaxBody,
-		workspaces: map[string]*workspace{}, big: make(chan struct{}, bigBodies),
+		workspaces: map[string]*workspace{}, big: make(chan struct{}, bigBodies), lates: make(chan struct{}, maxLate),
 	}
 	if a.clock == nil {
 		a.clock = clock.System{}
@@ -211,8 +215,8 @@ func (a *Adapter) Routes() map[string]http.Handler {
 	}
 }
 
-// Rate is what Slack allows: about one post a second in a channel, and 50 updates a minute in the
-// whole workspace, of which a fifth is left as reserve
+// Rate implements [chat.Platform]. Slack allows about one post a second in a channel, and 50 updates
+// a minute in the whole workspace, of which a fifth is left for bursts
 // (docs.slack.dev, apis/web-api/rate-limits and reference/methods/chat.update).
 func (a *Adapter) Rate() chat.Rate {
 	return chat.Rate{PostsPerChannel: 1, EditsPerMinute: 40, MinEditGapMillis: 3000}

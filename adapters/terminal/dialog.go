@@ -57,7 +57,10 @@ func (d *openDialog) ask() string {
 		return chat.Clean(d.dialog.Submit) + "? yes/no>"
 	}
 	s := chat.Clean(f.Label)
-	if f.Optional {
+	switch {
+	case f.Default != "":
+		s += " (enter for " + chat.Clean(f.Default) + ")"
+	case f.Optional:
 		s += " (enter for none)"
 	}
 	return s + ">"
@@ -97,6 +100,9 @@ func (t *Terminal) answerDialog(ctx context.Context, line string) {
 	d := t.dialog
 	f, more := d.field()
 	if more {
+		if line == "" {
+			line = f.Default
+		}
 		if line == "" && !f.Optional {
 			t.mu.Unlock()
 			return

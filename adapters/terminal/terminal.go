@@ -140,6 +140,9 @@ func (t *Terminal) Member(_ context.Context, a ops.Actor, _ ops.Conversation) (c
 // Permalink implements [chat.Platform]: a terminal has no addresses.
 func (t *Terminal) Permalink(ops.Conversation, string) string { return "" }
 
+// Rate implements [chat.Platform]: a terminal takes anything, and people read no faster than this.
+func (t *Terminal) Rate() chat.Rate { return chat.Rate{MinEditGapMillis: 1000} }
+
 // Posts returns copies of all messages, oldest first.
 func (t *Terminal) Posts() []Post {
 	t.mu.Lock()

@@ -8,8 +8,6 @@ import (
 	"net/http"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	"ocim/adapters/chat"
 	"ocim/adapters/gitlab"
 	"ocim/adapters/terminal"
@@ -54,6 +52,7 @@ type App struct {
 	mux      *http.ServeMux
 	chats    map[string]chat.Platform
 	runners  []runner
+	reins    *reins
 
 	public, adminL net.Listener
 }
@@ -66,7 +65,7 @@ func newApp(ctx context.Context, cfg *config.Config, opt appOptions) (_ *App, er
 	if opt.redact == nil {
 		opt.redact = redact.New(cfg.Secrets()...)
 	}
-	a := &App{cfg: cfg, opt: opt, metrics: newMetrics(), mux: http.NewServeMux(), chats: map[string]chat.Platform{}}
+	a := &App{cfg: cfg, opt: opt, metrics: newMetrics(), mux: http.NewServeMux(), chats: map[string]chat.Platform{}, reins: &reins{}}
 	a.store, err = store.Open(ctx, store.Options{Path: cfg.Store.Path, Clock: opt.clock, Logger: opt.log, Metrics: a.metrics.store()})
 	if err != nil {
 		return nil, err
@@ -100,8 +99,16 @@ func newApp(ctx context.Context, cfg *config.Config, opt appOptions) (_ *App, er
 	if err := a.hooks(); err != nil {
 		return nil, err
 	}
-	a.notifier = notifier.New(a.store, a.chats, text, signer, opt.clock, notifier.NewBudget(), opt.log)
+	a.notifier = notifier.New(notifier.Config{
+		Store: a.store, Platforms: a.chats, Templates: text, Signer: signer, Clock: opt.clock, Log: opt.log, Unverified: a.unverified,
+	})
 	return a, nil
+}
+
+// unverified reports whether the row of the operation table that op uses is marked so.
+func (a *App) unverified(op ops.Operation) bool {
+	_, action, err := a.service.Fleet.Action(op.Request.Target.Cluster, op.Request.Action)
+	return err == nil && action.Unverified
 }
 
 func newSigner(cfg *config.Config) (*ops.Signer, error) {
@@ -175,34 +182,87 @@ func (a *App) Listen(ctx context.Context) (err error) {
 	return nil
 }
 
-// Run works until ctx ends: it answers, advances and delivers. It stops in the order in which
-// requests flow, and waits for what has begun; the store closes last.
-func (a *App) Run(ctx context.Context) (err error) {
-	defer func() { err = errors.Join(err, a.store.Close(context.WithoutCancel(ctx))) }()
-	g, ctx := errgroup.WithContext(ctx)
-	public := &guard{next: a.mux, slots: make(chan struct{}, max(1, a.cfg.Limits.InFlight)), metrics: a.metrics, clock: a.opt.clock, log: a.opt.log}
-	g.Go(func() error { return serve(ctx, a.public, public, a.opt.log) })
-	g.Go(func() error { return serve(ctx, a.adminL, admin(a.metrics, a.ready), a.opt.log) })
-	g.Go(func() error { return a.store.Work(ctx, ops.JobAdvance, 10, a.service.Advance) })
-	g.Go(func() error { return a.store.Work(ctx, ops.JobDeliver, 10, a.notifier.Deliver) })
-	g.Go(func() error { return a.tick(ctx) })
+// Run works until ctx ends or a part fails: it answers, advances and delivers. Then it stops in the
+// order in which requests flow: the public listener, what works behind it, the store. What has begun
+// may come to its end; what takes longer than 15 s is cut off, and taken up at the next start.
+func (a *App) Run(ctx context.Context) error {
+	ctx, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	behind, stopBehind := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopBehind()
+	last, stopLast := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopLast()
+	front, back, admins := &parts{fail: fail}, &parts{fail: fail}, &parts{fail: fail}
+
+	places := max(1, a.cfg.Limits.InFlight)
+	crowd := newCrowd(a.public, a.opt.clock, connections(places), a.metrics)
+	public := newGuard(a.mux, places, crowd.makeRoom, a.metrics, a.opt.clock, a.opt.log)
+	admins.start(func() error {
+		return serve(last, a.adminL, admin(a.metrics, func(c context.Context) error { return a.ready(c, ctx) }), a.opt.clock, a.opt.log)
+	})
+	back.start(func() error { return a.store.Work(behind, ops.JobAdvance, 10, a.reins.job(a.service.Advance)) })
+	back.start(func() error { return a.store.Work(behind, ops.JobDeliver, 10, a.reins.job(a.notifier.Deliver)) })
+	back.start(func() error { return a.tick(behind) })
 	for _, r := range a.runners {
-		g.Go(func() error { return r.Run(ctx) })
+		back.start(func() error { return r.Run(behind) })
 	}
+	front.start(func() error { return serve(ctx, crowd, public, a.opt.clock, a.opt.log) })
 	a.opt.log.Info("ocim is up", "public", a.public.Addr().String(), "admin", a.adminL.Addr().String())
-	err = g.Wait()
-	for _, r := range a.runners {
-		if w, ok := r.(interface{ Wait() }); ok {
-			w.Wait() // answers that outlived their request
+
+	<-ctx.Done()
+	a.opt.log.Info("ocim stops")
+	ended := func() {
+		front.running.Wait()
+		stopBehind()
+		public.close()
+		back.running.Wait()
+		for _, r := range a.runners {
+			if w, ok := r.(interface{ Wait() }); ok {
+				w.Wait() // answers that outlived their request
+			}
 		}
 	}
-	if errors.Is(err, context.Canceled) {
-		return nil
+	a.drain(ended)
+	stopLast()
+	wait(a.opt.clock, closeTime, admins.running.Wait)
+	err := a.closeStore(context.WithoutCancel(ctx))
+	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
+		err = errors.Join(cause, err)
 	}
+	a.opt.log.Info("ocim has stopped")
 	return err
 }
 
-func (a *App) ready(ctx context.Context) error {
+// connections is how many connections the public listener keeps for so many places of a class: a
+// burst of several times the places is told to come again rather than cut off.
+func connections(places int) int { return 8*places + 64 }
+
+// drain gives what has begun its time, then cuts it off.
+func (a *App) drain(ended func()) {
+	done := make(chan struct{})
+	go func() { ended(); close(done) }()
+	await := func() { <-done }
+	if wait(a.opt.clock, drainTime, await) {
+		return
+	}
+	a.opt.log.Warn("work was cut off to stop in time; the next start takes it up")
+	a.reins.cutAll()
+	if !wait(a.opt.clock, cutTime, await) {
+		a.opt.log.Error("work did not end when it was cut off")
+	}
+}
+
+func (a *App) closeStore(ctx context.Context) error {
+	ctx, cancel := clock.WithTimeout(ctx, a.opt.clock, closeTime)
+	defer cancel()
+	return a.store.Close(ctx)
+}
+
+// ready says whether requests can be answered; running ends when they are taken no longer.
+func (a *App) ready(ctx, running context.Context) error {
+	if running.Err() != nil {
+		return errors.New("stopping")
+	}
 	return a.store.View(ctx, func(ops.Reader) error { return nil })
 }
 
@@ -210,17 +270,29 @@ func (a *App) ready(ctx context.Context) error {
 // it while everything works.
 const tickEvery = 30 * time.Second
 
-func (a *App) tick(ctx context.Context) error {
-	if n, err := a.service.Recover(ctx); err != nil {
-		a.opt.log.Warn("look for operations of a lost store", "err", err)
-	} else if n > 0 {
+// recover fills a lost store again from what the pipelines carry, and reports whether all of them
+// could be read: a GitLab that is away when the bot starts is asked again.
+func (a *App) recover(ctx context.Context) bool {
+	n, err := a.service.Recover(ctx)
+	if n > 0 {
 		a.opt.log.Info("recovered operations from GitLab", "count", n)
 	}
+	if err != nil {
+		a.opt.log.Warn("look for operations of a lost store", "err", err)
+	}
+	return err == nil
+}
+
+func (a *App) tick(ctx context.Context) error {
+	recovered := false
 	for n := 0; ; n++ {
 		if woken, err := a.store.Sweep(ctx); err != nil {
 			a.opt.log.Warn("sweep", "err", err)
 		} else if woken > 0 {
 			a.opt.log.Info("swept", "count", woken)
+		}
+		if !recovered {
+			recovered = a.recover(ctx)
 		}
 		if n%120 == 0 { // once an hour
 			if err := a.store.Prune(ctx); err != nil {
@@ -233,8 +305,17 @@ func (a *App) tick(ctx context.Context) error {
 	}
 }
 
+// markWithin bounds how long a webhook waits for the store. GitLab waits for 10 s, and switches a
+// webhook off that fails again and again.
+const markWithin = 2500 * time.Millisecond
+
 // mark turns a webhook into a wake-up. Nothing that it says is believed.
 func (a *App) mark(ctx context.Context, h gitlab.Hint) error {
-	_, err := a.store.MarkHook(ctx, store.Hook{Project: h.Project, Pipeline: h.PipelineID, Parent: h.ParentID, Number: h.Number, Key: h.Key})
+	ctx, cancel := clock.WithTimeout(ctx, a.opt.clock, markWithin)
+	defer cancel()
+	n, err := a.store.MarkHook(ctx, store.Hook{Project: h.Project, Pipeline: h.PipelineID, Parent: h.ParentID, Number: h.Number, Key: h.Key})
+	if err == nil && n == 0 {
+		a.opt.log.Debug("webhook of a pipeline that is not ours", "project", h.Project, "pipeline", h.PipelineID)
+	}
 	return err
 }

@@ -29,7 +29,7 @@ func (a *App) platforms(signer *ops.Signer) error {
 		a.chats[terminal.Name] = t
 	}
 	if len(a.cfg.Slack) > 0 {
-		s, err := slack.New(a.slackConfig(), a.commands)
+		s, err := slack.New(a.slackConfig(), handler{a.commands, a.reins})
 		if err != nil {
 			return err
 		}
@@ -40,7 +40,7 @@ func (a *App) platforms(signer *ops.Signer) error {
 		}
 	}
 	if len(a.cfg.Mattermost) > 0 {
-		m, err := mattermost.New(a.mattermostConfig(signer), a.commands)
+		m, err := mattermost.New(a.mattermostConfig(signer), handler{a.commands, a.reins})
 		if err != nil {
 			return err
 		}
@@ -114,7 +114,7 @@ func (t tokens) Put(ctx context.Context, name string, s secret.Secret) error {
 }
 
 func setupCommand() *cobra.Command {
-	c := &cobra.Command{Use: "setup", Short: "print what to set up in Slack, Mattermost and GitLab", Args: cobra.NoArgs}
+	c := &cobra.Command{Use: "setup", Short: "print what to set up in Slack, Mattermost and GitLab", Args: noArgs}
 	path := configFlag(c)
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		cfg, err := load(*path)

@@ -18,7 +18,7 @@ import (
 )
 
 func checkCommand() *cobra.Command {
-	c := &cobra.Command{Use: "check", Short: "check the configuration and print what is in force", Args: cobra.NoArgs}
+	c := &cobra.Command{Use: "check", Short: "check the configuration and print what is in force", Args: noArgs}
 	path := configFlag(c)
 	connect := c.Flags().Bool("connect", false, "also try every connection; nothing is changed anywhere")
 	c.RunE = func(c *cobra.Command, _ []string) error {

@@ -18,6 +18,8 @@ type metrics struct {
 	registry *prometheus.Registry
 	requests *prometheus.HistogramVec // by route and status class
 	shed     prometheus.Counter
+	open     prometheus.Gauge
+	cut      prometheus.Counter
 	commits  prometheus.Histogram
 	batch    prometheus.Histogram
 	jobs     *prometheus.HistogramVec
@@ -31,6 +33,8 @@ func newMetrics() *metrics {
 			Buckets: []float64{.001, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5},
 		}, []string{"route", "status"}),
 		shed: prometheus.NewCounter(prometheus.CounterOpts{Name: "ocim_requests_shed_total", Help: "Requests answered 503 because too many were under way."}),
+		open: prometheus.NewGauge(prometheus.GaugeOpts{Name: "ocim_connections_open", Help: "Connections of the public listener."}),
+		cut:  prometheus.NewCounter(prometheus.CounterOpts{Name: "ocim_connections_cut_total", Help: "Connections closed to make room, whose peers were slow or idle."}),
 		commits: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "ocim_store_commit_seconds", Help: "Time of one transaction, disk included.",
 			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .5, 1},
@@ -42,7 +46,7 @@ func newMetrics() *metrics {
 			Name: "ocim_job_seconds", Help: "Time of one piece of work, by kind and outcome.", Buckets: []float64{.001, .01, .05, .1, .5, 1, 5, 10, 30},
 		}, []string{"kind", "outcome"}),
 	}
-	m.registry.MustRegister(m.requests, m.shed, m.commits, m.batch, m.jobs,
+	m.registry.MustRegister(m.requests, m.shed, m.open, m.cut, m.commits, m.batch, m.jobs,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }

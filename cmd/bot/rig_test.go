@@ -42,10 +42,12 @@ type rig struct {
 	app   *App
 	dir   string
 	logs  *syncBuffer
+	level slog.Level
 	keys  int
 
 	operations string
 	closed     func()
+	talk       *talk // nil unless the rig has people in Slack and Mattermost
 }
 
 type syncBuffer struct {
@@ -71,6 +73,7 @@ type rigSetup struct {
 	lab        gitlabtest.Options
 	project    gitlabtest.Project
 	operations string
+	talk       bool
 }
 
 // plain makes the project one of a single pipeline, which tests drive by hand.
@@ -106,6 +109,9 @@ func newRig(t *testing.T, opts ...rigOption) *rig {
 	r.lab.AddProject(setup.project)
 	r.chat = chattest.NewPlatform("fake")
 	r.operations = setup.operations
+	if setup.talk {
+		r.talk = newTalk(r)
+	}
 	r.open(r.operations)
 	return r
 }
@@ -116,7 +122,6 @@ func (r *rig) config(operations string) *config.Config {
 listen: {public: "127.0.0.1:0", admin: "127.0.0.1:0"}
 store: {path: %q}
 key: env:K
-limits: {per_person: 0}
 gitlab:
   - {name: gl, url: %q, token: "env:R", write_token: "env:W", webhook_tokens: ["env:H"], timeout: 2s, linger: 90s}
 projects:
@@ -124,11 +129,14 @@ projects:
 clusters:
   - {name: eu, project: grove-eu, instances_from: instances}
 %s
-`, filepath.Join(r.dir, "ocim.db"), r.lab.URL(), rigProject, operations)
-	cfg, err := config.Parse("ocim.yaml", []byte(text), []string{"K=" + rigKey, "R=" + rigRead, "W=" + rigWrite, "T=" + rigTrigger, "H=" + rigHook})
+%s
+`, filepath.Join(r.dir, "ocim.db"), r.lab.URL(), rigProject, operations, r.talk.config())
+	env := append(r.talk.env(), "K="+rigKey, "R="+rigRead, "W="+rigWrite, "T="+rigTrigger, "H="+rigHook)
+	cfg, err := config.Parse("ocim.yaml", []byte(text), env)
 	if err != nil {
 		r.t.Fatal(err)
 	}
+	cfg.Limits.PerPerson = 0 // one person of the tests does the work of many
 	return cfg
 }
 
@@ -137,9 +145,10 @@ func (r *rig) open(operations string) {
 	rights := ops.NewStaticPolicy()
 	for _, p := range []ops.Permission{ops.MayStart, ops.MayCancel, ops.MayRetry} {
 		rights.Allow("fake", "W1", p, "alice", "carol")
+		r.talk.allow(rights, p)
 	}
 	app, err := newApp(r.t.Context(), r.config(operations), appOptions{
-		clock: r.clock, log: slog.New(slog.NewJSONHandler(r.logs, nil)), policy: rights,
+		clock: r.clock, log: slog.New(slog.NewJSONHandler(r.logs, &slog.HandlerOptions{Level: r.level})), policy: rights,
 		chats: map[string]chat.Platform{"fake": r.chat},
 	})
 	if err != nil {
@@ -151,7 +160,7 @@ func (r *rig) open(operations string) {
 			r.t.Error(err)
 		}
 	})
-	r.t.Cleanup(r.closed)
+	r.t.Cleanup(func() { r.closed() })
 }
 
 // restart closes the program as a kill would leave it, and starts it again on the same store.
@@ -204,7 +213,8 @@ func (r *rig) until(id string, s ops.State) ops.Operation {
 		}
 		r.clock.Advance(5 * time.Second)
 	}
-	r.t.Fatalf("operation %s: got state %s, want %s", id, r.op(id).State, s)
+	op := r.op(id)
+	r.t.Fatalf("operation %s: got state %s (%s: %s), want %s", id, op.State, op.Reason, op.Detail, s)
 	return ops.Operation{}
 }
 
@@ -238,6 +248,15 @@ func (r *rig) incoming(user string) chat.Incoming {
 		Key: fmt.Sprintf("key-%d", r.keys), Actor: ops.Actor{Platform: "fake", Workspace: "W1", UserID: user}, ActorName: user,
 		From: ops.Conversation{Platform: "fake", Workspace: "W1", Channel: "C1"},
 	}
+}
+
+// opens sends a command and returns the dialog that it opens beside what the person is told.
+func (r *rig) opens(user, text string) (string, *chat.Dialog) {
+	r.t.Helper()
+	in := r.incoming(user)
+	a := &chattest.Replier{}
+	in.Kind, in.Text, in.Reply = chat.Command, text, a
+	return read(r.app.commands.Handle(r.t.Context(), in).Message), a.Dialog()
 }
 
 // typed sends a command and returns what the person is told.
@@ -292,7 +311,7 @@ func (r *rig) card(id string) chattest.Sent {
 }
 
 // press clicks a button on the operation's card.
-func (r *rig) press(user, id, verb string) (string, *asked) {
+func (r *rig) press(user, id, verb string) (string, *chat.Dialog) {
 	r.t.Helper()
 	card := r.card(id)
 	for _, b := range card.Now().Buttons {
@@ -304,24 +323,15 @@ func (r *rig) press(user, id, verb string) (string, *asked) {
 	return "", nil
 }
 
-func (r *rig) click(user, token string, on chattest.Sent) (string, *asked) {
+func (r *rig) click(user, token string, on chattest.Sent) (string, *chat.Dialog) {
 	r.t.Helper()
 	in := r.incoming(user)
 	in.Kind, in.Button, in.Message, in.From = chat.Click, token, on.Ref, on.To
-	a := &asked{}
+	a := &chattest.Replier{}
 	in.Reply = a
 	ans := r.app.commands.Handle(r.t.Context(), in)
-	return read(ans.Message), a
+	return read(ans.Message), a.Dialog()
 }
-
-// asked remembers the dialog that was opened.
-type asked struct {
-	dialog *chat.Dialog
-	err    error
-}
-
-func (a *asked) OpenDialog(_ context.Context, d chat.Dialog) error { a.dialog = &d; return a.err }
-func (a *asked) Later(context.Context, chat.Message) error         { return nil }
 
 func (r *rig) submit(user string, d *chat.Dialog, values map[string]string) (string, map[string]string) {
 	r.t.Helper()

@@ -1,10 +1,13 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -85,6 +88,41 @@ func (r *bot) cpu() time.Duration {
 		return 0
 	}
 	return u.CPU
+}
+
+// work is what the bot says it has done beside answering, for a look behind the numbers.
+func (r *bot) work() string {
+	c := newClient(strings.TrimPrefix(r.AdminURL(), "http://"))
+	defer c.close()
+	_, body, err := c.do([]byte("GET /metrics HTTP/1.1\r\nHost: ocim.bench\r\nAccept: text/plain\r\nConnection: close\r\n\r\n"))
+	if err != nil {
+		return err.Error()
+	}
+	var found []string
+	for line := range strings.Lines(string(body)) {
+		for _, prefix := range []string{"ocim_job_seconds_count", "ocim_store_commit_updates_count", "ocim_store_commit_updates_sum", "ocim_store_commit_seconds_sum"} {
+			if strings.HasPrefix(line, prefix) {
+				found = append(found, strings.TrimSpace(line))
+			}
+		}
+	}
+	return strings.Join(found, "; ")
+}
+
+// pid is the number of its process, 0 if it does not run.
+func (r *bot) pid() int {
+	all, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		return 0
+	}
+	for _, path := range all {
+		line, err := os.ReadFile(path)
+		if err == nil && bytes.Contains(line, []byte("\x00serve\x00")) && bytes.Contains(line, []byte(r.dir)) {
+			n, _ := strconv.Atoi(filepath.Base(filepath.Dir(path)))
+			return n
+		}
+	}
+	return 0
 }
 
 // stop kills it, as a power cut would: what was acknowledged must be on disk.

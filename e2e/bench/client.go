@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
 	"time"
 )
@@ -137,9 +138,7 @@ func (c *client) read() (status int, closes bool, err error) {
 // readN adds n bytes to c.body.
 func (c *client) readN(n int) error {
 	at := len(c.body)
-	for len(c.body) < at+n {
-		c.body = append(c.body[:cap(c.body)], 0)[:min(cap(c.body)+1, at+n)]
-	}
+	c.body = slices.Grow(c.body, n)[:at+n]
 	for got := at; got < at+n; {
 		m, err := c.in.Read(c.body[got : at+n])
 		if err != nil {

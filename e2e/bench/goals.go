@@ -21,8 +21,9 @@ const (
 	mib     = 1 << 20
 	// acceptedText is what stands in the answer to a deploy that is on disk.
 	acceptedText = "Accepted: deploy of"
-	// perSecond is more commands than the bot takes in a second.
+	// perSecond is more commands than the bot takes in a second, maxNames what its ocim.yaml can list.
 	perSecond = 25_000
+	maxNames  = 90_000
 )
 
 // commands measures B1 and B2: what one processor does of slash commands, all accepted ones on disk.
@@ -56,7 +57,7 @@ func (b *bench) commands(ctx context.Context) ([]row, error) {
 
 // commandRound starts a bot with an empty store, loads it, kills it, and counts what is on disk.
 func (b *bench) commandRound(ctx context.Context) (s stretch, err error) {
-	names := int(float64(perSecond) * (b.duration + warmUp).Seconds())
+	names := min(maxNames, int(perSecond*(b.duration+warmUp).Seconds()))
 	r, err := b.startBot(ctx, setup{instances: names})
 	if err != nil {
 		return s, err
@@ -67,6 +68,9 @@ func (b *bench) commandRound(ctx context.Context) (s stretch, err error) {
 	s = b.measure(ctx, "B1 ocim", r, func() outcome {
 		return closed(ctx, r.address(), newCommands(&count, acceptedText), conns, b.duration)
 	})
+	if b.verbose {
+		b.debugf("%s", r.work())
+	}
 	if err := r.stop(); err != nil {
 		return s, err
 	}
@@ -128,7 +132,7 @@ func (b *bench) people(ctx context.Context) ([]row, error) {
 	d := 2 * b.duration
 	var usual, attacked, hung rounds
 	refused := 0
-	names := int(float64(perSec)*float64(b.rounds)*3*d.Seconds()) + 10_000
+	names := min(maxNames, int(perSec*float64(b.rounds)*3*d.Seconds())+10_000)
 	err = b.with(ctx, setup{instances: names}, func(bot *bot) error {
 		var ignored, count atomic.Int64
 		load := func(s server, count *atomic.Int64, accept string) func() outcome {

@@ -209,9 +209,11 @@ func (s stretch) perRequest() time.Duration {
 func (b *bench) measure(ctx context.Context, what string, s server, f func() outcome) stretch {
 	b.idle(ctx)
 	runtime.GC()
+	done := b.record(ctx, what, s)
 	before, own, used := machineLoad(), ownCPU(), s.cpu()
 	st := stretch{outcome: f()}
 	st.cpu = s.cpu() - used
+	done()
 	after := machineLoad()
 	others := after.busy - before.busy - (ownCPU() - own) - st.cpu
 	st.disturbed = float64(others) > disturbance*float64(after.total-before.total)
@@ -221,4 +223,23 @@ func (b *bench) measure(ctx context.Context, what string, s server, f func() out
 	b.debugf("%-28s %9.0f/s  p50 %-9v p99 %-9v cpu/request %-8v others %4.1f%%", what, st.rate(), st.quantile(.5).Round(time.Microsecond),
 		st.quantile(.99).Round(time.Microsecond), st.perRequest().Round(100*time.Nanosecond), 100*float64(others)/float64(max(1, after.total-before.total)))
 	return st
+}
+
+// record writes a profile of a bot to the folder that was asked for, with perf, until the function
+// that it returns is called.
+func (b *bench) record(ctx context.Context, what string, s server) func() {
+	r, ok := s.(*bot)
+	if !ok || b.profiles == "" {
+		return func() {}
+	}
+	name := filepath.Join(b.profiles, strings.NewReplacer(" ", "-", ",", "").Replace(what)+".perf")
+	cmd := exec.CommandContext(ctx, "perf", "record", "-q", "-g", "-o", name, "-p", strconv.Itoa(r.pid()))
+	if err := cmd.Start(); err != nil {
+		fmt.Fprintln(b.err, "no profile:", err)
+		return func() {}
+	}
+	return func() {
+		_ = cmd.Process.Signal(os.Interrupt)
+		_ = cmd.Wait()
+	}
 }

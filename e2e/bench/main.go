@@ -47,6 +47,7 @@ type bench struct {
 	short    bool
 	verbose  bool
 	program  string
+	profiles string
 	dir      string
 	pinned   bool
 	patience time.Duration // left for waiting until others leave the machine alone
@@ -80,6 +81,7 @@ func run(ctx context.Context, args []string, out, errOut io.Writer) error {
 	fs.BoolVar(&b.verbose, "v", false, "tell each stretch")
 	fs.DurationVar(&b.patience, "patience", 30*time.Second, "how long to wait in all for a quiet machine")
 	fs.StringVar(&b.program, "program", "bin/ocim", "the bot")
+	fs.StringVar(&b.profiles, "profile", "", "a folder for profiles of the bot, made with perf; numbers are worse meanwhile")
 	only := fs.String("only", "", "goals to measure, such as B1,B4; empty is all")
 	if err := fs.Parse(args); err != nil {
 		return err

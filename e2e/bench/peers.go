@@ -124,11 +124,14 @@ func (p *peers) serveGitLab(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// pipelineJSON is a pipeline that began 20 minutes ago, as the seeded ones did, and has just changed.
 func pipelineJSON(id int64) map[string]any {
+	now := time.Now().UTC()
+	began := now.Add(-20 * time.Minute).Format(time.RFC3339Nano)
 	return map[string]any{
 		"id": id, "project_id": projectID, "status": "running", "source": "trigger", "ref": "main", "sha": "bcbb5ec396a2c0f828686f14fac9b80b780504f2",
-		"web_url": "https://gitlab.bench/ops/grove/-/pipelines/" + strconv.FormatInt(id, 10), "created_at": "2026-11-20T14:00:01.000Z",
-		"updated_at": "2026-11-20T14:00:05.000Z", "started_at": "2026-11-20T14:00:03.000Z", "finished_at": nil,
+		"web_url": "https://gitlab.bench/ops/grove/-/pipelines/" + strconv.FormatInt(id, 10), "created_at": began,
+		"updated_at": now.Format(time.RFC3339Nano), "started_at": began, "finished_at": nil,
 	}
 }
 

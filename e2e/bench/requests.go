@@ -20,7 +20,7 @@ const (
 	readToken     = "glpat-read-token-of-the-bench-1"
 	triggerToken  = "glptt-trigger-token-of-the-bench"
 	projectID     = 42
-	users         = 20
+	users         = 500 // so many that each stays within what one person may ask
 	channels      = 8
 )
 
@@ -37,7 +37,7 @@ type traffic func() source
 
 // team, user and channel are Slack's ids of the bench's world.
 func team(n int) string    { return fmt.Sprintf("T0BENCH%02d", n) }
-func user(n int) string    { return fmt.Sprintf("U0BENCH%02d", n) }
+func user(n int) string    { return fmt.Sprintf("U0BENCH%03d", n) }
 func channel(n int) string { return fmt.Sprintf("C0BENCH%03d", n) }
 
 // botToken names its workspace, so that the stub knows whom it answers.

@@ -102,9 +102,11 @@ func (c Config) text(public, admin, database string) (yaml string, env []string)
 	}
 	polling := optional("fast", c.Fast) + optional("slow", c.Slow)
 	line("polling: {%s}", strings.TrimPrefix(polling, ", "))
+	limits := "per_person: 0" // a few people stand for thousands
 	if c.InFlight > 0 {
-		line("limits: {in_flight: %d}", c.InFlight)
+		limits += fmt.Sprintf(", in_flight: %d", c.InFlight)
 	}
+	line("limits: {%s}", limits)
 	line("%s", c.More)
 	for _, name := range slices.Sorted(maps.Keys(secrets)) {
 		env = append(env, name+"="+secrets[name])

@@ -41,6 +41,54 @@ func Sleep(ctx context.Context, c Clock, d time.Duration) error {
 	}
 }
 
+// WithTimeout is [context.WithTimeout] by the time of c.
+func WithTimeout(ctx context.Context, c Clock, d time.Duration) (context.Context, context.CancelFunc) {
+	if _, ok := c.(System); ok {
+		return context.WithTimeout(ctx, d)
+	}
+	t := &timed{Context: ctx, done: make(chan struct{})}
+	fires, stop := c.After(d)
+	go func() {
+		defer stop()
+		select {
+		case <-fires:
+			t.end(context.DeadlineExceeded)
+		case <-ctx.Done():
+			t.end(ctx.Err())
+		case <-t.done:
+		}
+	}()
+	return t, func() { t.end(context.Canceled) }
+}
+
+// timed is a context with an end of its own.
+type timed struct {
+	context.Context
+
+	done chan struct{}
+	mu   sync.Mutex
+	err  error
+}
+
+func (t *timed) end(err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.err == nil {
+		t.err = err
+		close(t.done)
+	}
+}
+
+// Done implements [context.Context].
+func (t *timed) Done() <-chan struct{} { return t.done }
+
+// Err implements [context.Context].
+func (t *timed) Err() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.err
+}
+
 // Fake is a clock that stands still until it is moved. Use NewFake.
 type Fake struct {
 	mu      sync.Mutex
