@@ -112,16 +112,18 @@ func mrkdwn(t chat.Text, n int) string {
 func mrkdwnSpans(t chat.Text, n int) (out string, whole bool) {
 	var b strings.Builder
 	used := 0
-	for i, s := range t {
+	first := true // nothing but spaces stands on the line so far
+	for _, s := range t {
 		room := n - used
 		if room <= 0 {
 			return b.String(), false
 		}
-		piece := span(s, room, i == 0 || t[i-1].Style == chat.Break)
+		piece := span(s, room, first)
 		if size(piece) > room {
 			return b.String(), false
 		}
 		b.WriteString(piece)
+		first = s.Style == chat.Break || first && strings.TrimSpace(piece) == ""
 		used += size(piece)
 	}
 	return b.String(), true
@@ -130,8 +132,8 @@ func mrkdwnSpans(t chat.Text, n int) (out string, whole bool) {
 // span renders one span in at most about n units.
 func span(s chat.Span, n int, first bool) string {
 	text := unstyled(chat.Clean(s.Text))
-	if first && strings.HasPrefix(text, ">") { // would be a quotation
-		text = "›" + text[1:]
+	if first && strings.HasPrefix(strings.TrimLeft(text, " "), ">") { // would be a quotation
+		text = strings.Replace(text, ">", "›", 1)
 	}
 	switch s.Style {
 	case chat.Bold:

@@ -30,7 +30,7 @@ func (t *Terminal) paint() {
 	for i := range rows {
 		fmt.Fprintf(&b, "\x1b[%d;1H\x1b[K", i+1)
 		if i < len(lines) {
-			b.WriteString(lines[i])
+			b.WriteString(lines[i] + reset) // a line that was broken may have left its style open
 		}
 	}
 	fmt.Fprintf(&b, "\x1b[%d;1H\x1b[K%s\x1b8", rows+1, t.style(dim, strings.Repeat("─", min(width-1, 60))))

@@ -65,9 +65,10 @@ type Post struct {
 	Edits   int
 }
 
+// pressable is a button that has a number.
 type pressable struct {
-	post   *Post
-	button chat.Button
+	post  *Post
+	index int // in the message's buttons
 }
 
 // New returns a Terminal; the first person types. Bind must be called before Run.
@@ -87,8 +88,18 @@ func (t *Terminal) Here() ops.Conversation {
 }
 
 // Post implements [chat.Platform].
-func (t *Terminal) Post(_ context.Context, to ops.Conversation, m chat.Message) (string, error) {
+func (t *Terminal) Post(ctx context.Context, to ops.Conversation, m chat.Message) (string, error) {
+	if err := ctx.Err(); err != nil {
+		return "", notSent(err)
+	}
 	return t.add(&Post{Thread: to.Thread, Message: m}), nil
+}
+
+// notSent is the error of a call whose context had ended before.
+func notSent(cause error) error {
+	return &ops.Error{
+		Code: ops.CodeUnavailable, Reason: ops.ReasonChatUnavailable, Msg: "The terminal is being closed.", NotSent: true, Err: cause,
+	}
 }
 
 func (t *Terminal) add(p *Post) string {
@@ -103,7 +114,10 @@ func (t *Terminal) add(p *Post) string {
 }
 
 // Update implements [chat.Platform].
-func (t *Terminal) Update(_ context.Context, _ ops.Conversation, ref string, m chat.Message) error {
+func (t *Terminal) Update(ctx context.Context, _ ops.Conversation, ref string, m chat.Message) error {
+	if err := ctx.Err(); err != nil {
+		return notSent(err)
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	p, ok := t.byRef[ref]
@@ -117,7 +131,10 @@ func (t *Terminal) Update(_ context.Context, _ ops.Conversation, ref string, m c
 }
 
 // Find implements [chat.Platform].
-func (t *Terminal) Find(_ context.Context, _ ops.Conversation, key string) (string, bool, error) {
+func (t *Terminal) Find(ctx context.Context, _ ops.Conversation, key string) (string, bool, error) {
+	if err := ctx.Err(); err != nil {
+		return "", false, notSent(err)
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, p := range t.posts {
@@ -188,21 +205,17 @@ func (t *Terminal) touched(p *Post, edit bool) {
 func (t *Terminal) number() {
 	t.buttons = t.buttons[:0]
 	for _, p := range slices.Backward(t.posts) {
-		for _, b := range p.Message.Buttons {
+		for i, b := range p.Message.Buttons {
 			if b.Token != "" && len(t.buttons) < 9 {
-				t.buttons = append(t.buttons, pressable{p, b})
+				t.buttons = append(t.buttons, pressable{p, i})
 			}
 		}
 	}
 }
 
-func (t *Terminal) numberOf(p *Post, b chat.Button) int {
-	for i, x := range t.buttons {
-		if x.post == p && x.button.Verb == b.Verb {
-			return i + 1
-		}
-	}
-	return 0
+// numberOf is the number of a post's button, 0 if it has none.
+func (t *Terminal) numberOf(p *Post, index int) int {
+	return slices.Index(t.buttons, pressable{p, index}) + 1
 }
 
 // transcript prints a message, or what became of it, at the end.

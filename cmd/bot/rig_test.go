@@ -67,6 +67,12 @@ func (s *syncBuffer) String() string {
 	return s.b.String()
 }
 
+func (s *syncBuffer) reset() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.b.Reset()
+}
+
 type rigOption func(*rigSetup)
 
 type rigSetup struct {
@@ -74,6 +80,7 @@ type rigSetup struct {
 	project    gitlabtest.Project
 	operations string
 	talk       bool
+	level      slog.Level
 }
 
 // plain makes the project one of a single pipeline, which tests drive by hand.
@@ -108,7 +115,7 @@ func newRig(t *testing.T, opts ...rigOption) *rig {
 	t.Cleanup(r.lab.Close)
 	r.lab.AddProject(setup.project)
 	r.chat = chattest.NewPlatform("fake")
-	r.operations = setup.operations
+	r.operations, r.level = setup.operations, setup.level
 	if setup.talk {
 		r.talk = newTalk(r)
 	}

@@ -46,14 +46,15 @@ func newTalk(r *rig) *talk {
 	t := r.t
 	t.Helper()
 	k := &talk{t: t}
+	scopes := []string{"commands", "chat:write", "im:write", "users:read", "channels:read", "channels:history", "groups:history", "im:history"}
 	var err error
-	if k.http, err = slacktest.New(slacktest.Options{Clock: r.clock, SigningSecret: rigSigning}); err != nil {
+	if k.http, err = slacktest.New(slacktest.Options{Clock: r.clock, SigningSecret: rigSigning, Scopes: scopes}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(k.http.Close)
 	ws := slacktest.DefaultWorkspace()
 	ws.ID = socketTeam
-	if k.socket, err = slacktest.New(slacktest.Options{Clock: r.clock, Workspace: &ws, BotToken: "xoxb-socket-0123456789"}); err != nil {
+	if k.socket, err = slacktest.New(slacktest.Options{Clock: r.clock, Workspace: &ws, BotToken: "xoxb-socket-0123456789", Scopes: scopes}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(k.socket.Close)

@@ -18,6 +18,9 @@ const (
 	firstPipeline = 9001
 	firstNumber   = 1_700_000_000_000
 	seedChunk     = 500
+	// asleep is until when the bot leaves an operation alone that is to be woken. Much more it would
+	// take for the work of a clock that was wrong.
+	asleep = 10 * time.Minute
 )
 
 func pipelineID(n int64) int64 { return firstPipeline + n }
