@@ -55,6 +55,7 @@ type Answer struct {
 	Message *Message          // shown to this person only
 	Errors  map[string]string // Submit: by field; keeps the dialog open
 	Options []Option          // Suggest
+	Pending bool              // the Message only says that the answer comes later, through the Replier
 }
 
 // Handler decides what to answer; package commands implements it. It never panics and never waits

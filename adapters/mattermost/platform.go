@@ -20,6 +20,8 @@ const (
 	// findPages bounds how far back Find looks: ten pages are 600 posts of one channel.
 	findPages = 10
 	rootGone  = "api.post.create_post.root_id.app_error"
+	// editTooLate: the server's PostEditTimeLimit is over.
+	editTooLate = "api.post.update_post.permissions_time_limit.app_error"
 )
 
 // Post implements [chat.Platform]. A broadcast reply stands in the channel itself with a link to
@@ -37,7 +39,7 @@ func (a *Adapter) Post(ctx context.Context, to ops.Conversation, m chat.Message)
 		}})
 		thread = ""
 	}
-	p := s.render(ctx, a.signer, m, binding{channel: to.Channel})
+	p := s.render(ctx, a.signer, m, binding{channel: to.Channel}).editable()
 	crash.Point("chat.post.before")
 	ref, err := s.post(ctx, to.Channel, thread, m.Key, p)
 	if thread != "" && strings.HasSuffix(apiErrorID(err), "root_id.app_error") {
@@ -121,13 +123,19 @@ func (a *Adapter) Update(ctx context.Context, to ops.Conversation, ref string, m
 	if !validID(ref) {
 		return &ops.Error{Code: ops.CodeInvalid, Reason: ops.ReasonInternal, Msg: "This is no message of Mattermost."}
 	}
-	p := s.render(ctx, a.signer, m, binding{channel: to.Channel})
+	p := s.render(ctx, a.signer, m, binding{channel: to.Channel}).editable()
 	props := p.props(m.Key)
+	patch := func(message *string) error {
+		return s.call(ctx, "edit a post", func(ctx context.Context) (*model.Response, error) {
+			_, resp, err := s.client.PatchPost(ctx, ref, &model.PostPatch{Message: message, Props: &props})
+			return resp, err
+		})
+	}
 	crash.Point("chat.update.before")
-	err = s.call(ctx, "edit a post", func(ctx context.Context) (*model.Response, error) {
-		_, resp, err := s.client.PatchPost(ctx, ref, &model.PostPatch{Message: &p.message, Props: &props})
-		return resp, err
-	})
+	err = patch(&p.message)
+	if p.message == "" && apiErrorID(err) == editTooLate { // the attachment may be changed at any time
+		err = patch(nil)
+	}
 	crash.Point("chat.update.after")
 	if ops.CodeOf(err) == ops.CodeDenied && ops.ReasonOf(err) != ops.ReasonChatUnauthorized {
 		if _, gone := s.getPost(ctx, ref); gone != nil && ops.CodeOf(gone) == ops.CodeNotFound {

@@ -105,6 +105,8 @@ type workspace struct {
 	api    *url.URL
 	known  atomic.Pointer[identity]
 	online atomic.Int32 // open Socket Mode connections
+	// trouble is why the token is of no use, as far as the last call told; nil while it works.
+	trouble atomic.Pointer[error]
 }
 
 // identity is who the bot is in a workspace.

@@ -29,12 +29,28 @@ func (t *Terminal) openDialog(d chat.Dialog) {
 // prints of it. The caller holds the lock.
 func (t *Terminal) showDialog(lines []string) {
 	if t.cfg.Size == nil {
-		_, _ = fmt.Fprint(t.cfg.Out, strings.Join(lines, "\n")+"\n\n")
+		_, _ = fmt.Fprint(t.cfg.Out, strings.Join(wrapDialog(lines, transcriptWidth), "\n")+"\n\n")
 	} else {
 		t.paint()
 	}
 	close(t.changed)
 	t.changed = make(chan struct{})
+}
+
+// wrapDialog breaks the lines of a dialog that are wider than width, within its frame.
+func wrapDialog(lines []string, width int) []string {
+	const bar = "│ "
+	var out []string
+	for _, l := range lines {
+		text, inside := strings.CutPrefix(l, bar)
+		for i, part := range wrap(text, width-len([]rune(bar))) {
+			if inside || i > 0 {
+				part = bar + part
+			}
+			out = append(out, part)
+		}
+	}
+	return out
 }
 
 // Asking reports whether a dialog is open, and for which field it waits; an empty field means that

@@ -242,6 +242,50 @@ func TestLeaveGivesTheScreenBack(t *testing.T) {
 	}
 }
 
+func TestNothingIsPaintedAfterLeaving(t *testing.T) {
+	t.Parallel()
+	out := &buffer{}
+	d := newDesk(t, out, func() (int, int) { return 40, 20 })
+	d.asks(deploy())
+	d.enter()
+	ref := d.post(t, card("running"))
+	d.post(t, card(strings.Repeat("wide ", 30)))
+	out.take()
+	d.leave()
+	for l := range strings.SplitSeq(out.take(), "\n") {
+		if n := visible(l); n > 40 {
+			t.Errorf("got a line of %d columns on a screen of 40: %q", n, l)
+		}
+	}
+	if err := d.Update(t.Context(), d.Here(), ref, card("succeeded")); err != nil {
+		t.Fatal(err)
+	}
+	d.types(t, "deploy") // opens a dialog
+	d.prompt()
+	if got := out.take(); got != "" {
+		t.Errorf("got %q on the shell's screen, want nothing", got)
+	}
+}
+
+func TestDialogIsBrokenIntoLines(t *testing.T) {
+	t.Parallel()
+	v := newVT(40, 24)
+	d := newDesk(t, v, v.size)
+	question := deploy()
+	question.Intro = strings.Repeat("what it has changed so far stays as it is, ", 4)
+	d.asks(question)
+	d.enter()
+	d.types(t, "deploy")
+	d.prompt()
+	rows := v.rows()
+	if got := strings.Count(strings.ReplaceAll(strings.Join(rows, " "), "│ ", ""), "stays as it is"); got < 3 {
+		t.Errorf("got screen\n%s\nwant all of the question", strings.Join(rows, "\n"))
+	}
+	if p := v.trouble(); len(p) > 0 {
+		t.Errorf("got %q, want a clean screen", p)
+	}
+}
+
 func TestTinyScreensAreLeftAlone(t *testing.T) {
 	t.Parallel()
 	out := &buffer{}

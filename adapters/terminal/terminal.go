@@ -51,6 +51,7 @@ type Terminal struct {
 	who     Person
 	dialog  *openDialog
 	changed chan struct{}
+	left    bool // the screen belongs to the shell again
 	count   int
 	epoch   string
 }
@@ -218,6 +219,9 @@ func (t *Terminal) numberOf(p *Post, index int) int {
 	return slices.Index(t.buttons, pressable{p, index}) + 1
 }
 
+// transcriptWidth is the width of lines where no screen has one.
+const transcriptWidth = 100
+
 // transcript prints a message, or what became of it, at the end.
 func (t *Terminal) transcript(p *Post, edit bool) {
 	head := ""
@@ -231,7 +235,7 @@ func (t *Terminal) transcript(p *Post, edit bool) {
 	case p.Thread != "":
 		head = "↳ in the thread\n"
 	}
-	fmt.Fprint(t.cfg.Out, head+strings.Join(t.layout(p, 100), "\n")+"\n\n")
+	fmt.Fprint(t.cfg.Out, head+strings.Join(t.layout(p, transcriptWidth), "\n")+"\n\n")
 }
 
 // Say prints a line of the sandbox itself.
