@@ -154,3 +154,32 @@ func TestI08W24_PickerRestartAndRetryKeepOneCard(t *testing.T) {
 		}
 	}
 }
+
+// Whoever loses the right between the request and the start has started nothing.
+func TestT07I10_RightsAreAskedAgainAtTheStart(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, plain(gitlabtest.Script{}))
+	id := r.deploy("alice", "demo")
+	r.left = "alice"
+	r.restart()
+	if op := r.until(id, ops.Refused); op.Reason != ops.ReasonNotAllowed {
+		t.Errorf("got reason %s, want %s", op.Reason, ops.ReasonNotAllowed)
+	}
+	r.settle()
+	mustContain(t, read(new(r.card(id).Now())), "may not start operations")
+	r.exactlyOnce(0)
+
+	// The same with a retry, of an operation that somebody else has asked for.
+	r.left = ""
+	r.restart()
+	r.lab.Override(rigProject, gitlabtest.Override{FailJob: "build"})
+	second := r.deploy("alice", "shop")
+	r.until(second, ops.Failed)
+	r.settle()
+	said, _ := r.press("carol", second, "retry")
+	mustContain(t, said, "Run 2")
+	r.left = "carol"
+	r.restart()
+	r.until(second, ops.Refused)
+	r.exactlyOnce(1)
+}
