@@ -81,6 +81,9 @@ func TestT11_ButtonsCountOnlyOnTheirCardForTheirRunAndForWhoMay(t *testing.T) {
 		t.Errorf("button of a state that is over: got %q", said)
 	}
 	retry := r.card(id).Now().Buttons[0].Token
+	if said, _ := r.click("bob", retry, r.card(id)); !strings.Contains(said, "not_allowed") || r.op(id).Run != 1 {
+		t.Errorf("wrong person retries: got %q and run %d", said, r.op(id).Run)
+	}
 	r.clock.Advance(365 * 24 * time.Hour)
 	if said, _ := r.click("alice", retry, r.card(id)); !strings.Contains(said, "old_button") || !strings.Contains(said, "failed") {
 		t.Errorf("a year later: got %q, want the current state", said)
