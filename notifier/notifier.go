@@ -28,6 +28,7 @@ type Notifier struct {
 	signer    *ops.Signer
 	clock     ops.Clock
 	budget    *Budget
+	posts     gate
 	log       *slog.Logger
 }
 
@@ -226,6 +227,11 @@ func (n *Notifier) post(ctx context.Context, op ops.Operation, d ops.Delivery, m
 		}
 	}
 	now := n.clock.Now()
+	leave, ok := n.posts.enter(d.To)
+	if !ok {
+		return d, laterError{now.Add(gateWait)}
+	}
+	defer leave()
 	if ok, at := n.budget.Post(d.To, d.Key, now); !ok {
 		return d, laterError{at}
 	}
