@@ -176,6 +176,11 @@ func (n *Notifier) editFailed(ctx context.Context, d ops.Delivery, cause error) 
 
 // reply posts one message in the card's thread, once.
 func (n *Notifier) reply(ctx context.Context, op ops.Operation, card, d ops.Delivery) error {
+	if d.Ref != "" { // it stands, and was not marked as done
+		d.Done = true
+		_, err := n.put(ctx, d, "")
+		return err
+	}
 	if card.Ref == "" && !card.Done {
 		return laterError{n.clock.Now().Add(2 * time.Second)}
 	}
@@ -199,14 +204,7 @@ func (n *Notifier) reply(ctx context.Context, op ops.Operation, card, d ops.Deli
 			d.To.Thread = card.Ref
 		}
 	}
-	d, err = n.post(ctx, op, d, func(ops.Conversation) (chat.Message, string, error) { return m, digest(m), nil })
-	if err != nil {
-		return err
-	}
-	if d.Ref != "" && !d.Done {
-		d.Done = true
-		_, err = n.put(ctx, d, "")
-	}
+	_, err = n.post(ctx, op, d, func(ops.Conversation) (chat.Message, string, error) { return m, digest(m), nil })
 	return err
 }
 
@@ -248,6 +246,7 @@ func (n *Notifier) post(ctx context.Context, op ops.Operation, d ops.Delivery, m
 		return n.postFailed(ctx, p, op, d, err)
 	}
 	d.Ref, d.Hash, d.SentAt, d.PostingAt, d.Attempts = ref, hash, n.clock.Now(), time.Time{}, 0
+	d.Done = d.Kind != ops.DeliverCard
 	return n.put(ctx, d, op.ID)
 }
 
@@ -262,6 +261,7 @@ func (n *Notifier) find(ctx context.Context, p chat.Platform, d ops.Delivery) (_
 		return d, true, laterError{n.backoff(err, d.Attempts+1)}
 	case found:
 		d.Ref, d.Hash, d.PostingAt, d.Attempts = ref, "", time.Time{}, 0
+		d.Done = d.Kind != ops.DeliverCard
 		d, err = n.put(ctx, d, d.Operation)
 		if err == nil && d.Kind == ops.DeliverCard {
 			err = laterError{n.clock.Now()} // bring it up to date
