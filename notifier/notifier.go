@@ -37,6 +37,7 @@ type Config struct {
 type Notifier struct {
 	Config
 	budget *Budget
+	posts  gate
 }
 
 // New returns a Notifier that spends what the platforms allow.
@@ -233,6 +234,11 @@ func (n *Notifier) anew(ctx context.Context, d ops.Delivery, to ops.Conversation
 
 // reply posts one message in the card's thread, once.
 func (n *Notifier) reply(ctx context.Context, op ops.Operation, card, d ops.Delivery) error {
+	if d.Ref != "" { // it stands, and was not marked as done
+		d.Done = true
+		_, err := n.put(ctx, d, "")
+		return err
+	}
 	if card.Ref == "" && !card.Done {
 		return laterError{n.Clock.Now().Add(2 * time.Second)}
 	}
@@ -256,14 +262,7 @@ func (n *Notifier) reply(ctx context.Context, op ops.Operation, card, d ops.Deli
 			d.To.Thread = card.Ref
 		}
 	}
-	d, err = n.post(ctx, op, d, func(ops.Conversation) (chat.Message, string, error) { return m, digest(m), nil })
-	if err != nil {
-		return err
-	}
-	if d.Ref != "" && !d.Done {
-		d.Done = true
-		_, err = n.put(ctx, d, "")
-	}
+	_, err = n.post(ctx, op, d, func(ops.Conversation) (chat.Message, string, error) { return m, digest(m), nil })
 	return err
 }
 
@@ -284,6 +283,11 @@ func (n *Notifier) post(ctx context.Context, op ops.Operation, d ops.Delivery, m
 		}
 	}
 	now := n.Clock.Now()
+	leave, wait, ok := n.posts.enter(d.To)
+	if !ok {
+		return d, laterError{now.Add(wait)}
+	}
+	defer leave()
 	if ok, at := n.budget.Post(d.To, d.Key, d.Kind == ops.DeliverCard, now); !ok {
 		return d, laterError{at}
 	}
@@ -300,6 +304,7 @@ func (n *Notifier) post(ctx context.Context, op ops.Operation, d ops.Delivery, m
 		return n.postFailed(ctx, p, op, d, err)
 	}
 	d.Ref, d.Hash, d.SentAt, d.PostingAt, d.Attempts = ref, hash, n.Clock.Now(), time.Time{}, 0
+	d.Done = d.Kind != ops.DeliverCard
 	return n.put(ctx, d, op.ID)
 }
 
@@ -320,6 +325,7 @@ func (n *Notifier) find(ctx context.Context, p chat.Platform, op ops.Operation, 
 		return d, true, err
 	case found:
 		d.Ref, d.Hash, d.PostingAt, d.Attempts = ref, "", time.Time{}, 0
+		d.Done = d.Kind != ops.DeliverCard
 		d, err = n.put(ctx, d, d.Operation)
 		if err == nil && d.Kind == ops.DeliverCard {
 			err = laterError{n.Clock.Now()} // bring it up to date

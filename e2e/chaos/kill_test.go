@@ -21,16 +21,17 @@ const fewKills = 25
 // exactly one pipeline, each card is final and right, and no message stands twice more often than
 // the bot was killed or not answered.
 func TestF02_KilledAtRandomUnderLoad(t *testing.T) {
+	t.Parallel()
 	kills := number(t, "KILLS", fewKills)
 	s := seed(t)
-	w, err := newWorld(t, setup{seed: s, instances: 40, findable: 2, blind: 1, hooks: true})
+	w, err := newWorld(t, setup{seed: s, instances: 24, findable: 2, blind: 1, hooks: true})
 	if err != nil {
 		t.Fatal(err)
 	}
 	w.storm()
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
-	wait := w.load(ctx, t, 8, 300*time.Millisecond)
+	wait := w.load(ctx, t, 6, 300*time.Millisecond)
 	when := rand.New(rand.NewPCG(s, 2)) // of its own, so that a seed gives the same moments
 	recovering := 0
 	for range kills {
@@ -55,8 +56,8 @@ func TestF02_KilledAtRandomUnderLoad(t *testing.T) {
 	}
 	t.Logf("%d kills in the first 100 ms of a start", recovering)
 	w.report(t, v, took)
-	if v.Accepted < kills {
-		t.Errorf("got %d deploys accepted, want at least %d: the load was no load", v.Accepted, kills)
+	if want := max(20, kills/4); v.Accepted < want {
+		t.Errorf("got %d deploys accepted, want at least %d: the load was no load", v.Accepted, want)
 	}
 }
 

@@ -18,8 +18,9 @@ const drain = 20 * time.Second
 // is under way. It ends by itself in time, everything that it accepted is done after the next
 // start, and, since nothing was cut off, no message stands twice.
 func TestF04_TerminatedMidWork(t *testing.T) {
+	t.Parallel()
 	s := seed(t)
-	w, err := newWorld(t, setup{seed: s, instances: 20, findable: 1, blind: 1, hooks: true})
+	w, err := newWorld(t, setup{seed: s, instances: 12, findable: 1, blind: 1, hooks: true})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -111,6 +111,9 @@ func newWorld(t *testing.T, s setup) (*world, error) {
 		},
 		Fast: time.Second, Slow: 2 * time.Second,
 	}
+	if s.grove {
+		c.Fast = 2 * time.Second // each look at four pipelines is a dozen calls
+	}
 	follow := "none"
 	if s.grove {
 		follow = "merge_request"
