@@ -177,9 +177,7 @@ func (w *world) prepare(t *testing.T, c process.Config, hooks bool) error {
 		}
 		stop()
 		<-done
-		if t.Failed() {
-			keep(t, w.bot)
-		}
+		keep(t, w.bot)
 	})
 	for _, ws := range w.chats {
 		ws.SetBotURL(w.bot.PublicURL())
@@ -190,12 +188,15 @@ func (w *world) prepare(t *testing.T, c process.Config, hooks bool) error {
 	return nil
 }
 
-// keep saves the bot's log of a failed test, where CHAOS_LOGS names a folder for it.
+// keep saves the bot's log where CHAOS_LOGS names a folder for it; without, a failed test shows the
+// end.
 func keep(t *testing.T, b *process.Bot) {
 	t.Helper()
 	dir := os.Getenv("CHAOS_LOGS")
 	if dir == "" {
-		t.Logf("the end of the bot's log (set CHAOS_LOGS to a folder to have all of it):\n%s", b.Tail(10))
+		if t.Failed() {
+			t.Logf("the end of the bot's log (set CHAOS_LOGS to a folder to have all of it):\n%s", b.Tail(10))
+		}
 		return
 	}
 	f, err := os.CreateTemp(dir, "ocim-*.log")
