@@ -152,7 +152,7 @@ func TestTemplatesKeepTheirLines(t *testing.T) {
 				{"/ocim help [command]", "list the commands"}, {"/ocim deploy [instance]", "- update"}, {"/ocim status", "= now"},
 			}},
 			chat.ToneNeutral,
-			"**What /ocim can do**\n`/ocim help [command]` list the commands\n`/ocim deploy [instance]` \\- update\n`/ocim status` = now\n" +
+			"**What /ocim can do**\n`/ocim help [command]` – list the commands\n`/ocim deploy [instance]` – \\- update\n`/ocim status` – = now\n" +
 				"/ocim help deploy explains one command · an operation is named by its id or by its instance",
 		},
 		{
