@@ -34,6 +34,11 @@ const (
 	gatherProbe = 8                      // after so many batches one waits for one update more
 )
 
+// lateWait is how long updates that only record work in the background wait for others to share a
+// commit with. Each job makes two, and alone each would be a sync of the disk that somebody's
+// request may have to wait for.
+const lateWait = 2 * time.Millisecond
+
 // lateShare: of a batch full of what people and GitLab wait for, so many updates to one are those
 // that only record work in the background.
 const lateShare = 4
@@ -168,6 +173,7 @@ func (w *writer) run() {
 			// Those that the last commit has answered may have the next update at hand.
 			runtime.Gosched()
 			w.gather(&g, last)
+			w.company()
 			us, people, over := w.take(g.goal)
 			if over {
 				return
@@ -200,28 +206,44 @@ func (w *writer) gather(g *gathering, last int) {
 		g.goal++
 	}
 	g.batches++
+	w.await(min(g.goal, maxBatch), gatherFor, func() bool { return true })
 	w.mu.Lock()
-	w.enough = min(g.goal, maxBatch)
-	select {
-	case <-w.bell: // rung during the commit, for what waits now
-	default:
-	}
-	wait := len(w.queue) < w.enough && !w.closed
-	w.mu.Unlock()
-	if wait {
-		// The machine's time, whatever the store's clock says: this waits for goroutines.
-		fires, stop := clock.System{}.After(gatherFor)
-		select {
-		case <-w.bell:
-		case <-fires:
-		}
-		stop()
-	}
-	w.mu.Lock()
-	w.enough = 0
+	defer w.mu.Unlock()
 	if came := len(w.queue); came > 0 {
 		g.goal = min(g.goal, came)
 	}
+}
+
+// company waits, while only work in the background has something to record, for somebody else.
+func (w *writer) company() {
+	w.await(1, lateWait, func() bool { return len(w.late) > 0 })
+}
+
+// await waits for n updates other than those of work in the background, at most for d, if the
+// condition holds, which is asked under the lock.
+func (w *writer) await(n int, d time.Duration, condition func() bool) {
+	w.mu.Lock()
+	select {
+	case <-w.bell: // rung for what waits now
+	default:
+	}
+	wait := len(w.queue) < n && !w.closed && condition()
+	if wait {
+		w.enough = n
+	}
+	w.mu.Unlock()
+	if !wait {
+		return
+	}
+	// The machine's time, whatever the store's clock says: this waits for goroutines.
+	fires, stop := clock.System{}.After(d)
+	select {
+	case <-w.bell:
+	case <-fires:
+	}
+	stop()
+	w.mu.Lock()
+	w.enough = 0
 	w.mu.Unlock()
 }
 

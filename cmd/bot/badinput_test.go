@@ -266,8 +266,8 @@ func (p *inhabited) badMattermost() map[string]badRequest {
 	stolen := p.matterSubmission("dialog_submission", map[string]any{"instance": "eu/demo"})
 	stolen.UserID = bob
 	all := map[string]badRequest{
-		"wrong path secret":       {path: "/mattermost/commands/mm/" + strings.Repeat("x", len(rigPath)), header: form, body: []byte(good.Encode()), status: 404, logs: "not its path secret"},
-		"prefix of the secret":    {path: commands[:len(commands)-1], header: form, body: []byte(good.Encode()), status: 404, logs: "not its path secret"},
+		"wrong path secret":       {path: "/mattermost/commands/mm/" + strings.Repeat("x", len(rigPath)), header: form, body: []byte(good.Encode()), status: 404, logs: "not the secret of this route"},
+		"prefix of the secret":    {path: commands[:len(commands)-1], header: form, body: []byte(good.Encode()), status: 404, logs: "not the secret of this route"},
 		"unknown server":          {path: "/mattermost/commands/elsewhere/" + rigPath, header: form, body: []byte(good.Encode()), status: 404, logs: "no such server"},
 		"wrong content type":      {path: commands, header: jsonType, body: []byte("{}"), status: 415, logs: "wrong content type"},
 		"form for a click":        {path: actions, header: form, body: []byte("a=b"), status: 415, logs: "wrong content type"},

@@ -81,6 +81,9 @@ func TestT11_ButtonsCountOnlyOnTheirCardForTheirRunAndForWhoMay(t *testing.T) {
 		t.Errorf("button of a state that is over: got %q", said)
 	}
 	retry := r.card(id).Now().Buttons[0].Token
+	if said, _ := r.click("bob", retry, r.card(id)); !strings.Contains(said, "not_allowed") || r.op(id).Run != 1 {
+		t.Errorf("wrong person retries: got %q and run %d", said, r.op(id).Run)
+	}
 	r.clock.Advance(365 * 24 * time.Hour)
 	if said, _ := r.click("alice", retry, r.card(id)); !strings.Contains(said, "old_button") || !strings.Contains(said, "failed") {
 		t.Errorf("a year later: got %q, want the current state", said)
@@ -150,4 +153,33 @@ func TestI08W24_PickerRestartAndRetryKeepOneCard(t *testing.T) {
 			t.Errorf("secret %s… is in the log or in chat", s[:8])
 		}
 	}
+}
+
+// Whoever loses the right between the request and the start has started nothing.
+func TestT07I10_RightsAreAskedAgainAtTheStart(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, plain(gitlabtest.Script{}))
+	id := r.deploy("alice", "demo")
+	r.left = "alice"
+	r.restart()
+	if op := r.until(id, ops.Refused); op.Reason != ops.ReasonNotAllowed {
+		t.Errorf("got reason %s, want %s", op.Reason, ops.ReasonNotAllowed)
+	}
+	r.settle()
+	mustContain(t, read(new(r.card(id).Now())), "may not start operations")
+	r.exactlyOnce(0)
+
+	// The same with a retry, of an operation that somebody else has asked for.
+	r.left = ""
+	r.restart()
+	r.lab.Override(rigProject, gitlabtest.Override{FailJob: "build"})
+	second := r.deploy("alice", "shop")
+	r.until(second, ops.Failed)
+	r.settle()
+	said, _ := r.press("carol", second, "retry")
+	mustContain(t, said, "Run 2")
+	r.left = "carol"
+	r.restart()
+	r.until(second, ops.Refused)
+	r.exactlyOnce(1)
 }

@@ -391,3 +391,21 @@ func TestF25_PanicInATemplateOrHandlerIsContained(t *testing.T) {
 type panicking struct{}
 
 func (panicking) Handle(context.Context, chat.Incoming) chat.Answer { panic("in the handler") }
+
+// A replica that lags shows a pipeline as it was before. A card does not go back to that.
+func TestF29I06_StaleReadDoesNotUnblockAnOperation(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, plain(gitlabtest.Script{Stages: []gitlabtest.Stage{
+		{Name: "a", Jobs: []gitlabtest.Job{{Name: "first", Duration: 30 * time.Second}}},
+		{Name: "b", Jobs: []gitlabtest.Job{{Name: "gate", Manual: true, Duration: time.Minute}}},
+	}}))
+	id := r.deploy("alice", "demo")
+	r.until(id, ops.Blocked)
+	events := len(r.events(id))
+	lag := r.lab.Inject(gitlabtest.Fault{Do: gitlabtest.Stale(20 * time.Second)})
+	r.pass(15 * time.Second)
+	lag.Remove()
+	if op := r.op(id); op.State != ops.Blocked || len(r.events(id)) != events {
+		t.Errorf("got %s with %d events more, want it blocked as before", op.State, len(r.events(id))-events)
+	}
+}

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -46,6 +47,7 @@ type rig struct {
 	keys  int
 
 	operations string
+	left       string // who may no longer do anything, from the next start on
 	closed     func()
 	talk       *talk // nil unless the rig has people in Slack and Mattermost
 }
@@ -151,7 +153,7 @@ func (r *rig) open(operations string) {
 	r.t.Helper()
 	rights := ops.NewStaticPolicy()
 	for _, p := range []ops.Permission{ops.MayStart, ops.MayCancel, ops.MayRetry} {
-		rights.Allow("fake", "W1", p, "alice", "carol")
+		rights.Allow("fake", "W1", p, slices.DeleteFunc([]string{"alice", "carol"}, func(name string) bool { return name == r.left })...)
 		r.talk.allow(rights, p)
 	}
 	app, err := newApp(r.t.Context(), r.config(operations), appOptions{

@@ -22,7 +22,12 @@ type client struct {
 	conn net.Conn
 	in   *bufio.Reader
 	body []byte
+	used time.Time // when the connection was made or last used
 }
+
+// staleAfter is how long a connection is kept without use. Servers close those that are idle, and a
+// request that meets that would count as failed.
+const staleAfter = 2 * time.Second
 
 func newClient(addr string) *client { return &client{addr: addr} }
 
@@ -34,6 +39,9 @@ func (c *client) close() {
 }
 
 func (c *client) dial() error {
+	if c.conn != nil && time.Since(c.used) > staleAfter {
+		c.close()
+	}
 	if c.conn != nil {
 		return nil
 	}
@@ -41,7 +49,7 @@ func (c *client) dial() error {
 	if err != nil {
 		return err
 	}
-	c.conn = conn
+	c.conn, c.used = conn, time.Now()
 	if c.in == nil {
 		c.in = bufio.NewReaderSize(conn, 8<<10)
 	} else {
@@ -61,7 +69,8 @@ func (c *client) do(request []byte) (status int, body []byte, err error) {
 			c.close()
 		}
 	}()
-	if err := c.conn.SetDeadline(time.Now().Add(answerWithin)); err != nil {
+	c.used = time.Now()
+	if err := c.conn.SetDeadline(c.used.Add(answerWithin)); err != nil {
 		return 0, nil, err
 	}
 	// A server that refuses a request early may close before it has read all: its answer counts,

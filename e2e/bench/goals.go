@@ -142,11 +142,9 @@ func (b *bench) people(ctx context.Context) ([]row, error) {
 			return func() outcome { return open(ctx, s.address(), newCommands(count, accept), conns, perSec, d) }
 		}
 		open(ctx, bot.address(), newCommands(&count, acceptedText), conns, perSec, warmUp)
-		for range b.rounds {
-			plain := b.measure(ctx, "B3 bare", yard, load(yard, &ignored, ""))
-			valid := b.measure(ctx, "B3 ocim", bot, load(bot, &count, acceptedText))
-			usual = append(usual, round{plain, valid})
-			mixed := b.measure(ctx, "B7 ocim, half hostile", bot, func() outcome {
+		valid := func() stretch { return b.measure(ctx, "B3 ocim", bot, load(bot, &count, acceptedText)) }
+		mixed := func() stretch {
+			return b.measure(ctx, "B7 ocim, half hostile", bot, func() outcome {
 				over := make(chan outcome)
 				go func() { over <- open(ctx, bot.address(), newHostile(), conns, perSec, d) }()
 				o := load(bot, &count, acceptedText)()
@@ -157,7 +155,20 @@ func (b *bench) people(ctx context.Context) ([]row, error) {
 				}
 				return o
 			})
-			attacked = append(attacked, round{valid, mixed})
+		}
+		for n := range b.rounds {
+			plain := b.measure(ctx, "B3 bare", yard, load(yard, &ignored, ""))
+			var v, m stretch
+			if n%2 == 0 { // what comes second meets the work that the first has left
+				v, m = valid(), mixed()
+			} else {
+				m, v = mixed(), valid()
+			}
+			usual = append(usual, round{plain, v})
+			attacked = append(attacked, round{v, m})
+		}
+		if b.verbose {
+			b.debugf("%s", bot.work())
 		}
 		return nil
 	})

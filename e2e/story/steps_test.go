@@ -46,12 +46,12 @@ func (s *tale) look() {
 // deploy is the main job: one command, one trigger, one card that is edited until it has succeeded.
 func (s *tale) deploy() {
 	id := s.accepted(s.types(alice, `deploy demo version=19.0.2 why="`+hostileWhy+`"`, "Accepted", "demo on eu"))
-	live := s.card(id, "demo", "jobs", "[Cancel]")
+	live := s.card(id, "running", "demo", "jobs", "[Cancel]")
 	s.types(alice, "deploy demo", "busy", id)
 	if got, err := s.chat.typed(s.ctx, bob, "status "+id); err != nil || !containsAll(got.String(), []string{"demo on eu", "Asked by: alice"}) {
 		s.t.Errorf("bob asks where it stands: %v, got\n%s", err, got) // how far it is differs
 	}
-	card := s.card(id, "· succeeded", "[Logs]")
+	card := s.card(id, "succeeded", "[Logs]")
 	if card.id != live.id || card.edits == 0 || s.cards(id) != 1 {
 		s.t.Errorf("got %d cards, the last with %d edits, want one that was edited", s.cards(id), card.edits)
 	}
@@ -62,7 +62,7 @@ func (s *tale) deploy() {
 		s.t.Errorf("the card notifies %v %v", live.pings, card.pings)
 	}
 	s.readAll("card of demo", card)
-	end := s.reply(card, "alice deploy of demo on eu succeeded")
+	end := s.reply(card, "alice: deploy of demo on eu succeeded")
 	if end.thread != card.id || end.channel || !slices.Equal(end.pings, []string{alice}) {
 		s.t.Errorf("got %+v, want the end told to alice in the card's thread alone", end)
 	}
@@ -96,10 +96,10 @@ func (s *tale) deploy() {
 func (s *tale) fail() {
 	s.lab.Override(project, gitlabtest.Override{Instance: "shop", Operations: 1, FailJob: "init", Trace: hostileLog})
 	id := s.accepted(s.types(alice, "deploy shop", "Accepted"))
-	card := s.card(id, "· failed", "init", "[Retry]")
+	card := s.card(id, "failed", "init", "[Retry]")
 	s.readAll("card of shop", card)
 	log := s.reply(card, "Last lines of init", "OperationalError: (1205")
-	end := s.reply(card, "alice deploy of shop on eu failed")
+	end := s.reply(card, "alice: deploy of shop on eu failed")
 	s.readAll("log of shop", log)
 	s.readAll("end of shop", end)
 	if log.thread != card.id || log.channel || len(log.pings) > 0 {
@@ -116,7 +116,7 @@ func (s *tale) fail() {
 	}
 	s.start()
 	s.clicks(alice, card, "Retry", "Run 2", "accepted")
-	again := s.card(id, "· succeeded", "run 2 by alice")
+	again := s.card(id, "succeeded", "run 2 by alice")
 	if again.id != card.id || s.cards(id) != 1 {
 		s.t.Errorf("got %d cards after a kill and a retry, want the one from before", s.cards(id))
 	}
@@ -158,7 +158,7 @@ func (s *tale) pick() {
 	if _, err := s.chat.submit(s.ctx, alice, question, nil); err != nil {
 		s.t.Fatal(err)
 	}
-	canceled := s.card(id, "· canceled", "[Retry]")
+	canceled := s.card(id, "canceled", "[Retry]")
 	if canceled.id != card.id || s.cards(id) != 1 {
 		s.t.Errorf("got %d cards, want one", s.cards(id))
 	}
@@ -174,10 +174,10 @@ func (s *tale) pick() {
 // tooLate answers a question after somebody else has answered it.
 func (s *tale) tooLate(id string, card message) {
 	s.clicks(alice, card, "Retry", "Run 2")
-	card = s.card(id, "· running", "run 2", "[Cancel]")
+	card = s.card(id, "running", "run 2", "build-openedx", "[Cancel]")
 	question := s.opened(s.clicks(alice, card, "Cancel"))
 	s.types(alice, "cancel campus", "on its way")
-	s.readAll("card of campus, run 2", s.card(id, "· canceled", "run 2"))
+	s.readAll("card of campus, run 2", s.card(id, "canceled", "run 2"))
 	late, err := s.chat.submit(s.ctx, alice, question, nil)
 	if err != nil || !strings.Contains(late.String(), "There is nothing to cancel") {
 		s.t.Errorf("the question is answered too late: %v, told\n%s", err, late)
