@@ -31,7 +31,7 @@ func (a *Adapter) route(kind, contentType string, serve func(*http.Request, *ser
 	return func(w http.ResponseWriter, r *http.Request) {
 		s := a.servers[r.PathValue("server")]
 		if s == nil || !s.segments[kind].Equal(r.PathValue("segment")) {
-			a.log.Warn("request refused", "why", "no such server, or not its path secret")
+			a.log.Warn("request refused", "why", "no such server, or not the secret of this route")
 			http.NotFound(w, r)
 			return
 		}
