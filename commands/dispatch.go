@@ -39,6 +39,7 @@ func New(c Config) *Commands {
 
 // Handle implements [chat.Handler].
 func (c *Commands) Handle(ctx context.Context, in chat.Incoming) chat.Answer {
+	ctx = ops.Urgent(ctx)
 	c = c.speakingTo(in)
 	if wait, first := c.limit.take(in.Actor); wait > 0 {
 		return c.tooMany(ctx, in, wait, first)

@@ -45,8 +45,9 @@ func (s *Service) load(ctx context.Context, id string) (Operation, error) {
 func (s *Service) step(ctx context.Context, op Operation) (again time.Time, more bool, err error) {
 	switch op.State {
 	case Requested, Queued:
-		return s.check(ctx, op)
+		return s.check(Urgent(ctx), op)
 	case Starting:
+		ctx = Urgent(ctx)
 		if op.Outstanding {
 			return s.settle(ctx, op)
 		}
@@ -182,7 +183,7 @@ func (s *Service) cancelPipelines(ctx context.Context, op Operation) {
 		if op.State != Canceling && p.Role != RoleExtra || PipelineFinal(p.Status) || p.Status == "canceling" {
 			continue
 		}
-		if err := s.Pipelines.Cancel(ctx, p.Ref); err != nil {
+		if err := s.Pipelines.Cancel(Urgent(ctx), p.Ref); err != nil {
 			s.Log.Warn("cancel pipeline", "op", op.ID, "pipeline", p.Ref.ID, "err", err)
 		}
 	}

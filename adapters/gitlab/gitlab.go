@@ -55,7 +55,8 @@ type Config struct {
 	// of their own.
 	MaxBody int64
 	// Rate is the sustained number of calls per second to one GitLab, Burst how many may come at
-	// once. Zero is 10 and 30.
+	// once. Zero is 10 and 30. Half as many come on top for what people wait for, see [ops.Urgent];
+	// GitLab.com allows 33 a second.
 	Rate  float64
 	Burst int
 	// Clock is required.
@@ -196,6 +197,7 @@ func newHost(cfg Config, base string, allowed map[string]bool) (*host, error) {
 	}
 	lim := &limiter{
 		clock: cfg.Clock, bucket: rate.NewLimiter(rate.Limit(cfg.Rate), cfg.Burst),
+		reserve:  rate.NewLimiter(rate.Limit(cfg.Rate/2), max(1, cfg.Burst/2)),
 		patience: cfg.Timeout / 2, // the wait counts as part of the call, which needs time as well
 	}
 	next := cfg.Transport

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"ocim/internal/clock"
+	"ocim/ops"
 )
 
 const sharedFixtures = "../../../shared/fixtures/gitlab"
@@ -45,6 +46,24 @@ func TestLimiterSpreadsCallsAndGivesUpWithTheContext(t *testing.T) {
 	end()
 	if err := l.Wait(ended); !errors.Is(err, errWaiting) || !errors.Is(err, context.Canceled) {
 		t.Errorf("canceled while waiting: got %v", err)
+	}
+}
+
+// Polling that has used up its calls keeps nobody waiting who has asked for something.
+func TestLimiterKeepsAReserveForPeople(t *testing.T) {
+	t.Parallel()
+	clk := clock.NewFake(time.Date(2026, 5, 4, 10, 0, 0, 0, time.UTC))
+	l := &limiter{clock: clk, bucket: rate.NewLimiter(1, 1), reserve: rate.NewLimiter(1, 2), patience: time.Millisecond}
+	if err := l.Wait(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 3 {
+		if err := l.Wait(t.Context()); !errors.Is(err, errWaiting) {
+			t.Errorf("poll: got %v, want it put off", err)
+		}
+		if err := l.Wait(ops.Urgent(t.Context())); (err == nil) != (i < 2) {
+			t.Errorf("urgent call %d: got %v, want the first two let through", i, err)
+		}
 	}
 }
 

@@ -21,6 +21,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"ocim/internal/clock"
+	"ocim/ops"
 )
 
 const (
@@ -208,6 +209,7 @@ func checkAddress(_, address string, _ syscall.RawConn) error {
 type limiter struct {
 	clock    clock.Clock
 	bucket   *rate.Limiter
+	reserve  *rate.Limiter // for what people wait for, when polling has used up the bucket
 	patience time.Duration // longest wait for a turn
 
 	mu    sync.Mutex
@@ -240,7 +242,11 @@ func (l *limiter) Wait(ctx context.Context) error {
 	if until.After(now) {
 		return &pauseError{until}
 	}
-	r := l.bucket.ReserveN(now, 1)
+	bucket := l.bucket
+	if l.reserve != nil && ops.IsUrgent(ctx) && bucket.TokensAt(now) < 1 {
+		bucket = l.reserve
+	}
+	r := bucket.ReserveN(now, 1)
 	d := r.DelayFrom(now)
 	if d <= 0 {
 		return nil
