@@ -163,13 +163,15 @@ func printSetup(cfg *config.Config, out io.Writer) error {
 }
 
 // chatTries are the harmless questions that check --connect asks chat platforms.
-func chatTries(s *slack.Adapter, m *mattermost.Adapter) []connectionTry {
+func chatTries(cfg *config.Config, s *slack.Adapter, m *mattermost.Adapter) []connectionTry {
 	var out []connectionTry
 	if s != nil {
 		out = append(out, connectionTry{"slack", func(ctx context.Context) (string, error) { return "", s.Check(ctx) }})
 	}
-	if m != nil {
-		out = append(out, connectionTry{"mattermost", func(ctx context.Context) (string, error) { return "", m.Check(ctx) }})
+	for _, server := range cfg.Mattermost {
+		out = append(out, connectionTry{"mattermost server " + server.Name, func(ctx context.Context) (string, error) {
+			return "", m.Check(ctx, server.Name)
+		}})
 	}
 	return out
 }

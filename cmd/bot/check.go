@@ -44,7 +44,7 @@ func checkCommand() *cobra.Command {
 			return fmt.Errorf("%w: %w", errUsage, err)
 		}
 		if *connect {
-			return tryConnections(c.Context(), cfg, chatTries(s, m), out)
+			return tryConnections(c.Context(), cfg, chatTries(cfg, s, m), out)
 		}
 		return nil
 	}
