@@ -63,12 +63,15 @@ func (b *Budget) Post(c ops.Conversation, key string, now time.Time) (ok bool, a
 	return true, time.Time{}
 }
 
+// longest is how far ahead anybody is sent away. Who has to wait for longer asks again in between.
+const longest = 10 * time.Minute
+
 // turn takes what one message costs from a limiter: now, or at a place in the line that is kept for
 // this message until it comes back.
 func (b *Budget) turn(m map[string]*rate.Limiter, name string, every rate.Limit, burst int, message string, now time.Time) (at time.Time, ok bool) {
 	if at, waits := b.places[message]; waits {
 		if now.Before(at) {
-			return at, false
+			return soonest(at, now.Add(longest)), false
 		}
 		delete(b.places, message)
 		return now, true
@@ -78,7 +81,14 @@ func (b *Budget) turn(m map[string]*rate.Limiter, name string, every rate.Limit,
 		return now, true
 	}
 	b.places[message] = now.Add(d)
-	return now.Add(d), false
+	return now.Add(min(d, longest)), false
+}
+
+func soonest(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
 }
 
 // Spare reports whether there is room for edits that tell nothing new, such as a card's elapsed

@@ -13,7 +13,7 @@ import (
 // before: nobody comes in vain, and the platform's limit holds.
 func TestBudgetGivesEachMessageATurn(t *testing.T) {
 	t.Parallel()
-	const n = 1000
+	const n = 350
 	to := ops.Conversation{Platform: "slack", Workspace: "T1", Channel: "C1"}
 	start := time.Date(2026, 11, 20, 14, 0, 0, 0, time.UTC)
 	for _, tc := range []struct {
@@ -71,5 +71,23 @@ func TestBudgetLetsFinalEditsPassTheGap(t *testing.T) {
 	}
 	if ok, _ := b.Edit(to, "ts", true, now.Add(time.Second)); !ok {
 		t.Error("the final edit has to wait")
+	}
+}
+
+// Nobody is sent away for longer than the store believes, and the place is kept all the same.
+func TestBudgetSendsNobodyAwayForLong(t *testing.T) {
+	t.Parallel()
+	b := notifier.NewBudget()
+	to := ops.Conversation{Platform: "slack", Workspace: "T1", Channel: "C1"}
+	now := time.Date(2026, 11, 20, 14, 0, 0, 0, time.UTC)
+	var last time.Time
+	for i := range 1005 {
+		_, last = b.Post(to, fmt.Sprintf("key-%d", i), now)
+	}
+	if want := now.Add(10 * time.Minute); !last.Equal(want) {
+		t.Errorf("the thousandth that waits: got %s, want %s", last, want)
+	}
+	if ok, at := b.Post(to, "key-1004", last); ok || !at.Equal(now.Add(1000*time.Second)) {
+		t.Errorf("when it asks again: got %t, %s, want its turn after 1,000 s", ok, at)
 	}
 }
