@@ -71,9 +71,6 @@ func (b *bench) commandRound(ctx context.Context) (s stretch, err error) {
 	s = b.measure(ctx, "B1 ocim", r, func() outcome {
 		return closed(ctx, r.address(), newCommands(&count, acceptedText), conns, b.duration)
 	})
-	if b.verbose {
-		b.debugf("%s", r.work())
-	}
 	if err := r.stop(); err != nil {
 		return s, err
 	}
@@ -145,9 +142,12 @@ func (b *bench) people(ctx context.Context) ([]row, error) {
 		valid := func() stretch { return b.measure(ctx, "B3 ocim", bot, load(bot, &count, acceptedText)) }
 		mixed := func() stretch {
 			return b.measure(ctx, "B7 ocim, half hostile", bot, func() outcome {
+				attack, stop := context.WithCancel(ctx)
+				defer stop()
 				over := make(chan outcome)
-				go func() { over <- open(ctx, bot.address(), newHostile(), conns, perSec, d) }()
+				go func() { over <- open(attack, bot.address(), newHostile(), conns, perSec, d) }()
 				o := load(bot, &count, acceptedText)()
+				stop() // what is late by then says nothing more about the others
 				h := <-over
 				refused += len(h.took)
 				if h.bad > 0 {
@@ -166,9 +166,6 @@ func (b *bench) people(ctx context.Context) ([]row, error) {
 			}
 			usual = append(usual, round{plain, v})
 			attacked = append(attacked, round{v, m})
-		}
-		if b.verbose {
-			b.debugf("%s", bot.work())
 		}
 		return nil
 	})

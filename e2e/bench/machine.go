@@ -222,6 +222,9 @@ func (b *bench) measure(ctx context.Context, what string, s server, f func() out
 	}
 	b.debugf("%-28s %9.0f/s  p50 %-9v p99 %-9v cpu/request %-8v others %4.1f%%", what, st.rate(), st.quantile(.5).Round(time.Microsecond),
 		st.quantile(.99).Round(time.Microsecond), st.perRequest().Round(100*time.Nanosecond), 100*float64(others)/float64(max(1, after.total-before.total)))
+	if r, ok := s.(*bot); ok && b.verbose {
+		b.debugf("    %s", r.work())
+	}
 	return st
 }
 
