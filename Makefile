@@ -45,14 +45,22 @@ test: ## all tests that need only Go and gcc (CI=true adds the race detector)
 
 .PHONY: e2e
 e2e: build e2e-prepare ## tests with real peers: Mattermost, PostgreSQL, Bolt
-	$(GO) test -tags $(TAGS),e2e -count=1 -timeout 20m $(ARGS) ./e2e/...
+	$(E2E) -timeout 10m -run '^TestReal' $(ARGS) ./adapters/mattermost $(E2E_SHOW)
+	$(E2E) -timeout 20m $(ARGS) ./e2e/... $(E2E_SHOW)
 
-# What make e2e needs and what takes long to make. A peer that cannot be made here is told loudly,
+# Verbose, because the go command hides what passing packages print, and with it the banners of
+# peers that were not there. These tests wait more than they work, so that more of them than there
+# are cores can go on at once.
+E2E := $(GO) test -v -tags $(TAGS),e2e -count=1 -parallel 6
+E2E_SHOW := | awk '!/^ *=== (RUN|PAUSE|CONT|NAME) /'
+
+# What make e2e needs and what takes long to make; e2e/mattermost/rig builds the server by the same
+# command, so that it is built once. A peer that cannot be made here is told loudly,
 # and its tests are skipped; they say so too.
 .PHONY: e2e-prepare
 e2e-prepare:
 	@if [ -f e2e/mattermost/server/go.mod ]; then \
-		(cd e2e/mattermost/server && $(GO) build -buildvcs=false -o ../bin/mattermost .) || \
+		(cd e2e/mattermost/server && GOFLAGS= GOWORK=off $(GO) build -buildvcs=false -ldflags='-s -w' -o ../bin/mattermost .) || \
 		echo "!!! e2e: the Mattermost server cannot be built here; its tests will be skipped" >&2; \
 	fi
 	@if [ -f e2e/bolt/package-lock.json ] && ! cmp -s e2e/bolt/package-lock.json e2e/bolt/node_modules/.ocim-lock; then \

@@ -3,6 +3,7 @@ package commands
 import (
 	"context"
 	"errors"
+	"strings"
 
 	"ocim/adapters/chat"
 	"ocim/ops"
@@ -30,8 +31,8 @@ func cancelCommand() *Command {
 	}
 }
 
-// named finds the operation that an argument means: its id, or an instance's unfinished or else
-// last operation.
+// named finds the operation that an argument means: its id, or an instance's unfinished or else last
+// operation.
 func (c *Call) named(ctx context.Context, param string) (ops.Operation, error) {
 	word, ok := c.Args[param]
 	if !ok {
@@ -42,11 +43,18 @@ func (c *Call) named(ctx context.Context, param string) (ops.Operation, error) {
 		return op, err
 	}
 	last, ierr := c.lastOf(ctx, word)
-	if ierr == nil {
-		return last, nil
+	var unknown, place *ops.Error
+	if !errors.As(err, &unknown) || !errors.As(ierr, &place) {
+		return last, ierr
 	}
-	if e, ok := errors.AsType[*ops.Error](err); ok {
-		e.Suggest = c.nearIDs(ctx, word)
+	switch {
+	case place.Reason == ops.ReasonUnknownInstance, place.Reason == ops.ReasonUnknownCluster:
+		unknown.Suggest = append(c.nearIDs(ctx, word), place.Suggest...)
+	case place.Code == ops.CodeUnavailable:
+		unknown.Suggest = c.nearIDs(ctx, word)
+		unknown.Next = "GitLab does not answer, so it is not known either whether an instance has that name. " + unknown.Next
+	default: // the word is an instance, and that is the better answer
+		return last, ierr
 	}
 	return op, err
 }
@@ -70,29 +78,50 @@ func (c *Commands) operation(ctx context.Context, id string) (ops.Operation, err
 	return op, err
 }
 
-// lastOf is the unfinished operation of an instance, or else its last one.
+// lastOf is the unfinished operation of an instance, or else its last one. What is in the store is
+// found without GitLab as well, and when the instance is gone from the repository.
 func (c *Commands) lastOf(ctx context.Context, name string) (ops.Operation, error) {
 	ask, cancel := context.WithTimeout(ctx, liveWait)
 	defer cancel()
-	t, err := c.Service.Fleet.Resolve(ask, name, false)
-	if err != nil {
-		return ops.Operation{}, err
+	t, unresolved := c.Service.Fleet.Resolve(ask, name, false)
+	switch ops.ReasonOf(unresolved) { //nolint:exhaustive // any other says that GitLab could not be asked
+	case ops.ReasonAmbiguousInstance, ops.ReasonUnknownCluster:
+		return ops.Operation{}, unresolved
+	}
+	if unresolved != nil {
+		cluster, instance, qualified := strings.Cut(name, "/")
+		if !qualified {
+			cluster, instance = "", name
+		}
+		if t = (ops.Target{Cluster: cluster, Instance: instance}); instance == "" {
+			return ops.Operation{}, unresolved
+		}
 	}
 	var found []ops.Operation
-	err = c.Service.Store.View(ctx, func(r ops.Reader) (err error) {
-		if found, err = r.Operations(ctx, ops.Filter{Unfinished: true, Target: t, Limit: 1}); err != nil || len(found) > 0 {
+	err := c.Service.Store.View(ctx, func(r ops.Reader) (err error) {
+		if found, err = r.Operations(ctx, ops.Filter{Unfinished: true, Target: t, Limit: 2}); err != nil || len(found) > 0 {
 			return err
 		}
-		found, err = r.Operations(ctx, ops.Filter{Target: t, Limit: 1})
+		found, err = r.Operations(ctx, ops.Filter{Target: t, Limit: 2})
 		return err
 	})
-	if err != nil {
+	switch {
+	case err != nil:
 		return ops.Operation{}, err
+	case len(found) == 2 && found[0].Request.Target != found[1].Request.Target:
+		return ops.Operation{}, &ops.Error{
+			Code: ops.CodeInvalid, Reason: ops.ReasonAmbiguousInstance, Msg: quote(name) + " exists on more than one cluster.", Next: "Name the cluster as well.",
+			Suggest: []string{found[0].Request.Target.String(), found[1].Request.Target.String()},
+		}
+	case len(found) > 0:
+		return found[0], nil
+	case unresolved != nil:
+		return ops.Operation{}, unresolved
 	}
-	if len(found) == 0 {
-		return ops.Operation{}, &ops.Error{Code: ops.CodeNotFound, Reason: ops.ReasonUnknownOperation, Msg: "Nothing was done on " + t.String() + " yet."}
+	return ops.Operation{}, &ops.Error{
+		Code: ops.CodeNotFound, Reason: ops.ReasonUnknownOperation, Msg: "Nothing was done on " + t.String() + " yet.",
+		Next: "See " + c.Trigger + " operations.",
 	}
-	return found[0], nil
 }
 
 func (c *Commands) nearIDs(ctx context.Context, word string) []string {

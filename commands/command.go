@@ -7,6 +7,8 @@ import (
 	"ocim/ops"
 )
 
+//go:generate go test -run ^TestDocs$ -update .
+
 // Command is one verb that people type. Parsing, help, dialogs and the docs page all come from it.
 type Command struct {
 	Name    string

@@ -14,13 +14,14 @@ import (
 	"ocim/ops"
 )
 
-// Config is what Commands needs; every field is required.
+// Config is what Commands needs; every field but PerMinute is required.
 type Config struct {
 	Service   *ops.Service
 	Platforms func(name string) (chat.Platform, bool)
 	Templates *chat.Templates
-	Trigger   string // how the command is typed, such as /ocim
+	Trigger   string // how commands begin, such as /ocim, where a request does not say it
 	Log       *slog.Logger
+	PerMinute int // requests that one person may make in a minute; 0: no bound
 }
 
 // Commands handles what people type and press. It implements [chat.Handler] and is safe for
@@ -28,13 +29,20 @@ type Config struct {
 type Commands struct {
 	Config
 	table []*Command
+	limit *limiter
 }
 
 // New returns the handler.
-func New(c Config) *Commands { return &Commands{Config: c, table: table()} }
+func New(c Config) *Commands {
+	return &Commands{Config: c, table: table(), limit: newLimiter(c.PerMinute, c.Service.Clock)}
+}
 
 // Handle implements [chat.Handler].
 func (c *Commands) Handle(ctx context.Context, in chat.Incoming) chat.Answer {
+	c = c.speakingTo(in)
+	if wait, first := c.limit.take(in.Actor); wait > 0 {
+		return c.tooMany(ctx, in, wait, first)
+	}
 	var a chat.Answer
 	var err error
 	switch in.Kind {
@@ -51,6 +59,17 @@ func (c *Commands) Handle(ctx context.Context, in chat.Incoming) chat.Answer {
 		return a
 	}
 	return c.refusal(ctx, in, err)
+}
+
+// speakingTo returns c with the trigger that is typed where in comes from: an operator may have
+// given the command another name there.
+func (c *Commands) speakingTo(in chat.Incoming) *Commands {
+	if in.Trigger == "" || in.Trigger == c.Trigger {
+		return c
+	}
+	there := *c
+	there.Trigger = in.Trigger
+	return &there
 }
 
 func (c *Commands) command(ctx context.Context, in chat.Incoming) (chat.Answer, error) {
@@ -75,7 +94,13 @@ func (c *Commands) run(ctx context.Context, in chat.Incoming, cmd *Command, ws [
 	}
 	call.Commands, call.In = c, in
 	if call.Args["--help"] != "" {
-		return c.help(cmd)
+		return call.help(cmd)
+	}
+	// Who may not do it learns that first, and nothing about what exists.
+	if cmd.Needs != "" {
+		if err := c.Service.May(in.Actor, cmd.Needs); err != nil {
+			return chat.Answer{}, err
+		}
 	}
 	return cmd.Run(ctx, call)
 }
@@ -120,7 +145,16 @@ func (c *Commands) refusal(ctx context.Context, in chat.Incoming, err error) cha
 	} else {
 		c.Log.Info("request refused", "actor", in.Actor.String(), "reason", string(e.Reason), "err", err)
 	}
-	r := Refusal{Msg: f(e.Msg), Reason: f(string(e.Reason)), Next: f(e.Next), Operation: f(e.Operation)}
+	a := c.tell(ctx, e)
+	if in.Kind == chat.Submit {
+		a.Message.Tone = chat.ToneBad // Mattermost shows that in the dialog, which stays open
+	}
+	return a
+}
+
+// tell renders an error. It always says what can be done next.
+func (c *Commands) tell(ctx context.Context, e *ops.Error) chat.Answer {
+	r := Refusal{Msg: f(e.Msg), Reason: f(string(e.Reason)), Next: f(next(e, c.Trigger)), Operation: f(e.Operation)}
 	for _, s := range e.Suggest {
 		r.Suggest = append(r.Suggest, f(s))
 	}
@@ -134,6 +168,19 @@ func (c *Commands) refusal(ctx context.Context, in chat.Incoming, err error) cha
 	}
 	m.Tone = chat.ToneWarn
 	return chat.Answer{Message: &m}
+}
+
+// next is what a person can do about an error. It is empty only where there are suggestions.
+func next(e *ops.Error, trigger string) string {
+	switch {
+	case e.Next != "" || len(e.Suggest) > 0:
+		return e.Next
+	case e.Operation != "":
+		return "See " + trigger + " status " + e.Operation + "."
+	case e.Code == ops.CodeUnavailable:
+		return "Try again in a moment."
+	}
+	return "See " + trigger + " help."
 }
 
 // permalink is the address of an operation's card, empty if it has none yet.

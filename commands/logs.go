@@ -58,14 +58,14 @@ func (c *Commands) logs(ctx context.Context, op ops.Operation, want string) (cha
 		return chat.Answer{}, err
 	}
 	v := LogView{ID: f(op.ID), Job: f(j.Name), Stage: f(j.Stage), Status: f(j.Status), URL: f(j.URL)}
-	tail, terr := c.Service.Pipelines.Tail(ctx, j.Project, j.ID, logBytes)
+	tail, terr := c.Service.Tail(ctx, op, j, logBytes)
 	switch {
 	case terr != nil:
-		v.NoTail = f("The log is not retrievable: " + c.Service.Redact(ops.UserMsg(terr)))
+		v.NoTail = f("The log is not retrievable: " + c.Service.RedactFor(op, ops.UserMsg(terr)))
 	case strings.TrimSpace(tail) == "":
 		v.NoTail = "The job has written no log."
 	default:
-		v.Tail = f(c.Service.Redact(tail))
+		v.Tail = f(tail)
 	}
 	for _, o := range jobs {
 		if o.ID != j.ID && len(v.Others) < 20 {

@@ -12,9 +12,12 @@ import (
 // maxText bounds what people may type; chat platforms allow far more.
 const maxText = 4000
 
+// maxWord bounds one positional argument. GitLab's longest names, those of jobs, have 255 characters.
+const maxWord = 255
+
 // words splits what a person typed. Single and double quotes keep blanks together, a backslash
-// keeps the next character. What phones and desktop chats put in unasked is repaired first: curly
-// quotes, long dashes and special blanks. Errors name the column.
+// keeps the next character. What phones and desktop chats put in unasked is repaired: curly quotes,
+// special blanks, and a long dash where a flag begins. Errors name the column.
 func words(text string) ([]string, error) {
 	if len(text) > maxText {
 		return nil, invalid("That is too long: at most %d bytes.", maxText)
@@ -45,6 +48,9 @@ func words(text string) ([]string, error) {
 				word.Reset()
 				started = false
 			}
+		case longDash(r) && !started:
+			word.WriteString("--")
+			started = true
 		default:
 			word.WriteRune(r)
 			started = true
@@ -59,11 +65,14 @@ func words(text string) ([]string, error) {
 	return out, nil
 }
 
-// repair undoes what input methods do to commands.
+// longDash reports a dash that phones make of two hyphens. Inside a word or quotes it stays: there
+// it belongs to what somebody wrote.
+func longDash(r rune) bool { return r == '—' || r == '–' || r == '―' }
+
+// repair undoes what input methods do to quotes, minus signs and blanks.
 func repair(s string) string {
 	return strings.NewReplacer(
-		"“", `"`, "”", `"`, "„", `"`, "«", `"`, "»", `"`, "‘", "'", "’", "'", "‚", "'",
-		"—", "--", "–", "--", "―", "--", "−", "-",
+		"“", `"`, "”", `"`, "„", `"`, "«", `"`, "»", `"`, "‘", "'", "’", "'", "‚", "'", "−", "-",
 		"\u00a0", " ", "\u202f", " ", "\u2007", " ", "\u200b", "", "\u200c", "", "\u200d", "", "\ufeff", "",
 	).Replace(s)
 }
@@ -87,11 +96,11 @@ func parse(cmd *Command, ws []string) (*Call, error) {
 			if !cmd.Pairs {
 				return nil, &ops.Error{
 					Code: ops.CodeInvalid, Reason: ops.ReasonUnknownParam,
-					Msg: fmt.Sprintf("%s takes no key=value, but got %q.", cmd.Name, w), Next: usage(cmd),
+					Msg: cmd.Name + " takes no key=value, but got " + quote(w) + ".", Next: usage(cmd),
 				}
 			}
 			if _, twice := c.Pairs[key]; twice {
-				return nil, invalid("%s is given twice.", key)
+				return nil, invalid("%s is given twice.", quote(key))
 			}
 			c.Pairs[key] = value
 		default:
@@ -99,11 +108,16 @@ func parse(cmd *Command, ws []string) (*Call, error) {
 		}
 	}
 	if len(free) > len(cmd.Params) {
-		e := &ops.Error{Code: ops.CodeInvalid, Reason: ops.ReasonInvalidCommand, Msg: fmt.Sprintf("%q is one word too many.", free[len(cmd.Params)]), Next: usage(cmd)}
-		return nil, e
+		return nil, &ops.Error{
+			Code: ops.CodeInvalid, Reason: ops.ReasonInvalidCommand, Next: usage(cmd),
+			Msg: quote(free[len(cmd.Params)]) + " is one word too many; what holds blanks needs quotes.",
+		}
 	}
 	for i, w := range free {
 		p := cmd.Params[i]
+		if len(w) > maxWord {
+			return nil, invalid("%s is too long: at most %d bytes.", quote(w), maxWord)
+		}
 		if p.Fold {
 			w = strings.ToLower(strings.TrimRight(w, ".,;!"))
 		}
@@ -120,7 +134,7 @@ func (c *Call) flag(w string) error {
 	}
 	if !slices.Contains(known, name) {
 		return &ops.Error{
-			Code: ops.CodeInvalid, Reason: ops.ReasonInvalidCommand, Msg: fmt.Sprintf("%s has no flag --%s.", c.Command.Name, name),
+			Code: ops.CodeInvalid, Reason: ops.ReasonInvalidCommand, Msg: c.Command.Name + " has no flag " + quote("--"+name) + ".",
 			Next: usage(c.Command), Suggest: dashed(ops.Nearest(name, known, 2)),
 		}
 	}
@@ -140,9 +154,9 @@ func dashed(names []string) []string {
 	return names
 }
 
-// missing is the error for an argument that was not given.
-func (c *Call) missing(param string) error {
-	return &ops.Error{Code: ops.CodeInvalid, Reason: ops.ReasonInvalidCommand, Msg: fmt.Sprintf("%s needs %s.", c.Command.Name, param), Next: usage(c.Command)}
+// missing is the error for an argument that was not given; what has its article.
+func (c *Call) missing(what string) error {
+	return &ops.Error{Code: ops.CodeInvalid, Reason: ops.ReasonInvalidCommand, Msg: c.Command.Name + " needs " + what + ".", Next: usage(c.Command)}
 }
 
 // usage is the one-line grammar of a command.

@@ -2,7 +2,6 @@ package commands
 
 import (
 	"context"
-	"fmt"
 
 	"ocim/adapters/chat"
 	"ocim/ops"
@@ -19,13 +18,11 @@ func retryCommand() *Command {
 				return chat.Answer{}, err
 			}
 			if c.Plan {
-				if !op.State.Final() || op.State == ops.Succeeded {
-					return chat.Answer{}, &ops.Error{
-						Code: ops.CodeConflict, Reason: ops.ReasonStillRunning, Operation: op.ID,
-						Msg: fmt.Sprintf("There is nothing to retry: %s is %s.", op.ID, op.State),
-					}
+				p, err := c.Service.PlanRetry(ctx, op.ID, c.In.Actor)
+				if err != nil {
+					return chat.Answer{}, err
 				}
-				return c.plan(ctx, op.Request)
+				return c.plan(p)
 			}
 			op, err = c.Service.Retry(ctx, op.ID, 0, c.In.Actor, c.In.ActorName, c.In.Key)
 			if err != nil {

@@ -11,7 +11,7 @@ import (
 func statusCommand() *Command {
 	return &Command{
 		Name: "status", Summary: "show where an operation, an instance or a cluster stands, read from GitLab now",
-		Params:  []Param{{Name: "operation|instance|cluster", Help: "without it: what is under way", Optional: true, Fold: true}},
+		Params:  []Param{{Name: "operation|instance|cluster", Help: "what to look at; without it, all that is under way", Optional: true, Fold: true}},
 		Example: []string{"status", "status k7m2qx", "status demo", "status eu"},
 		Run:     runStatus,
 	}

@@ -81,6 +81,7 @@ func (b *builder) build(f *File) *Config {
 	b.size(f.Limits.ChatBody, "limits.chat_body", 64<<10, 16<<20)
 	b.size(f.Limits.GitLabBody, "limits.gitlab_body", 64<<10, 64<<20)
 	b.size(int64(f.Limits.InFlight), "limits.in_flight", 1, 100_000)
+	b.size(int64(f.Limits.PerPerson), "limits.per_person", 0, 1_000_000)
 	return c
 }
 
@@ -140,12 +141,13 @@ func (b *builder) slack(f *File, c *Config) {
 		b.unique(seen, s.Workspace, at+".workspace")
 		b.oneOf(s.Mode, at+".mode", ModeHTTP, ModeSocket)
 		out := Slack{
-			Workspace: s.Workspace, Mode: s.Mode, History: s.History, May: s.May,
+			Workspace: s.Workspace, Mode: s.Mode, Sockets: s.Sockets, History: s.History, May: s.May,
 			SigningSecrets: b.secrets(s.SigningSecrets, at+".signing_secrets", rule{}),
 			BotToken:       b.secret(s.BotToken, at+".bot_token", rule{prefix: "xoxb-"}),
 			AppToken:       b.secret(s.AppToken, at+".app_token", rule{prefix: "xapp-", optional: s.Mode != ModeSocket}),
 			APIURL:         b.url(s.APIURL, at+".api_url") + "/",
 		}
+		b.size(int64(s.Sockets), at+".sockets", 1, 10)
 		if s.Mode == ModeHTTP && len(s.SigningSecrets) == 0 {
 			b.d.report(at+".signing_secrets", "is missing: mode http needs at least one, as env:NAME or file:/path")
 		}
@@ -176,7 +178,7 @@ func (b *builder) mattermost(f *File, c *Config) {
 			Name: m.Name, Teams: m.Teams, Command: m.Command, May: m.May,
 			URL:        b.url(m.URL, at+".url"),
 			BotToken:   b.secret(m.BotToken, at+".bot_token", rule{}),
-			PathSecret: b.secret(m.PathSecret, at+".path_secret", rule{}),
+			PathSecret: b.secret(m.PathSecret, at+".path_secret", rule{segment: true}),
 		}
 		for j, other := range c.Mattermost {
 			if other.PathSecret.Equal(out.PathSecret.Reveal()) {
@@ -196,6 +198,10 @@ func (b *builder) gitlab(f *File, c *Config) {
 		// Below the 30 s that a job may take, with room for what follows the call.
 		b.between(g.Timeout, at+".timeout", time.Second, 25*time.Second)
 		b.between(g.Linger, at+".linger", max(time.Second, g.Timeout), 30*time.Minute)
+		if g.Linger < g.Timeout+time.Minute {
+			// GitLab works for up to a minute on a request after the client has gone away.
+			b.warn(at+".linger", "below timeout + 1m a request without an answer may be sent again while GitLab still works on it")
+		}
 		out := GitLab{
 			Name: g.Name, Timeout: g.Timeout, Linger: g.Linger,
 			URL:                  b.url(g.URL, at+".url"),

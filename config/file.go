@@ -93,6 +93,9 @@ type FileSlack struct {
 	BotToken SecretRef `yaml:"bot_token"`
 	// App-level token, xapp-…, for socket.
 	AppToken SecretRef `yaml:"app_token"`
+	// How many connections ocim keeps open, for socket: 1 to 10. With two, one stays while Slack
+	// renews the other.
+	Sockets int `yaml:"sockets" default:"2"`
 	// Base address of Slack's API.
 	APIURL string `yaml:"api_url" default:"https://slack.com/api/"`
 	// The app has the scope channels:history. Then a message whose answer was lost is looked for
@@ -114,7 +117,8 @@ type FileMattermost struct {
 	Teams []string `yaml:"teams"`
 	// The slash command, without the slash.
 	Command string `yaml:"command" default:"ocim"`
-	// Secret part of the addresses that the server calls back.
+	// What the secret parts of the addresses that the server calls back are made from: at least 16
+	// letters, digits, - and _.
 	PathSecret SecretRef `yaml:"path_secret"`
 	// Who may do what, by user id. An empty list means nobody.
 	May May `yaml:"may"`
@@ -217,7 +221,8 @@ type Param struct {
 	Required bool `yaml:"required"`
 	// Value when people give none. Empty: nothing is sent.
 	Default string `yaml:"default"`
-	// Never show the value.
+	// Never show the value, keep it encrypted, and take it from the form only: chat platforms keep
+	// the text of commands. Not for variables, which GitLab shows to maintainers.
 	Secret bool `yaml:"secret"`
 	// One line for the help text.
 	Help string `yaml:"help"`
@@ -231,7 +236,7 @@ type Polling struct {
 	Slow time.Duration `yaml:"slow" default:"30s"`
 }
 
-// Limits bounds what the public listener takes in.
+// Limits bounds what is taken in.
 type Limits struct {
 	// Largest request body of a chat platform, in bytes.
 	ChatBody int64 `yaml:"chat_body" default:"1048576"`
@@ -239,4 +244,7 @@ type Limits struct {
 	GitLabBody int64 `yaml:"gitlab_body" default:"4194304"`
 	// Requests worked on at the same time, of chat and of webhooks each. More are answered 503 and come again.
 	InFlight int `yaml:"in_flight" default:"256"`
+	// Requests of one person in a minute: commands, clicks, forms, and what is looked up while
+	// somebody types. More are refused with the time to come again. 0: no bound.
+	PerPerson int `yaml:"per_person" default:"120"`
 }

@@ -47,7 +47,7 @@ type ActionParam struct {
 	Type     ParamType
 	Pattern  *regexp.Regexp // anchored by whoever made it
 	Choices  []string
-	Secret   bool // never shown
+	Secret   bool // never shown and kept encrypted, see Service.hide
 	Required bool
 	Default  string
 	Help     string
@@ -66,16 +66,19 @@ const (
 // maxParam bounds one value: GitLab.com allows 120 KiB, people need far less, and cards stay short.
 const maxParam = 1000
 
+// maxParams bounds all of them together: the sealed reference that goes to GitLab holds them too.
+const maxParams = 3000
+
 // Check validates what a person gave and returns the parameters with defaults filled in. The
 // error names the one wrong key.
 func (a Action) Check(given map[string]string) (map[string]string, error) {
-	known := make([]string, 0, len(a.Params))
+	known, total := make([]string, 0, len(a.Params)), 0
 	for _, p := range a.Params {
 		known = append(known, p.Name)
 	}
 	for _, k := range slices.Sorted(maps.Keys(given)) {
 		if !slices.Contains(known, k) {
-			e := &Error{Code: CodeInvalid, Reason: ReasonUnknownParam, Msg: fmt.Sprintf("%s has no parameter %q.", a.Verb, k), Suggest: Nearest(k, known, 3)}
+			e := &Error{Code: CodeInvalid, Reason: ReasonUnknownParam, Msg: fmt.Sprintf("%s has no parameter %.60q.", a.Verb, k), Suggest: Nearest(k, known, 3)}
 			if len(known) == 0 {
 				e.Next = "It takes none here; the operator declares them in ocim.yaml."
 			} else {
@@ -100,6 +103,9 @@ func (a Action) Check(given map[string]string) (map[string]string, error) {
 			return nil, err
 		}
 		out[p.Name] = v
+		if total += len(p.Name) + len(v); total > maxParams {
+			return nil, &Error{Code: CodeInvalid, Reason: ReasonInvalidParam, Msg: fmt.Sprintf("The parameters are longer than %d bytes in all.", maxParams), Next: "Make them shorter."}
+		}
 	}
 	return out, nil
 }
@@ -136,14 +142,15 @@ func (p ActionParam) check(v string) error {
 		return bad("must be one of " + strings.Join(p.Choices, ", "))
 	}
 	if p.Pattern != nil && !p.Pattern.MatchString(v) {
-		return bad("must match " + p.Pattern.String())
+		return bad("must match " + strings.TrimSuffix(strings.TrimPrefix(p.Pattern.String(), "^(?:"), ")$"))
 	}
 	return nil
 }
 
 // Spec builds what is sent to GitLab for the operation's current run. Placeholders in configured
 // values are {instance}, {cluster}, {number}, {operation} and {actor}; they are replaced once, so
-// a value can never smuggle in another placeholder.
+// a value can never smuggle in another placeholder. A secret parameter that has not been revealed is
+// Mask in the result, whatever its type, so that a plan can show the rest.
 func (a Action) Spec(op Operation, gitRef, reference string) PipelineSpec {
 	replace := strings.NewReplacer(
 		"{instance}", op.Request.Target.Instance, "{cluster}", op.Request.Target.Cluster,
@@ -168,13 +175,17 @@ func (a Action) Spec(op Operation, gitRef, reference string) PipelineSpec {
 		if !ok {
 			continue
 		}
+		t := p.Type
+		if Hidden(v) {
+			v, t = Mask, ParamString
+		}
 		switch p.Into {
 		case IntoVariable:
 			s.Variables[p.Field] = v
 		case IntoPayload:
 			s.Payload[p.Field] = v
 		case IntoInput:
-			s.Inputs[p.Field] = typed(p.Type, v)
+			s.Inputs[p.Field] = typed(t, v)
 		}
 	}
 	if a.Start == StartTrigger {

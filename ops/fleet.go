@@ -31,6 +31,10 @@ const (
 	// fleetPause is how long a repository that did not answer is left alone by commands, so that
 	// a GitLab that hangs costs people one wait and not one for each command.
 	fleetPause = 10 * time.Second
+	// fleetPatience is how long anybody waits for a list. A read that takes longer goes on for those
+	// who come later, at most for fleetLimit.
+	fleetPatience = 400 * time.Millisecond
+	fleetLimit    = 30 * time.Second
 )
 
 // Fleet knows which instances exist: those that the configuration lists, and those in the
@@ -41,8 +45,9 @@ type Fleet struct {
 	repos    Repos
 	clock    Clock
 
-	mu     sync.Mutex
-	cached map[string]fleetEntry // by cluster
+	mu      sync.Mutex
+	cached  map[string]fleetEntry    // by cluster
+	reading map[string]chan struct{} // by cluster: closed when the read that is under way has ended
 }
 
 type fleetEntry struct {
@@ -54,9 +59,15 @@ type fleetEntry struct {
 
 // NewFleet returns a Fleet over the configured projects and clusters.
 func NewFleet(projects []Project, clusters []Cluster, repos Repos, clock Clock) *Fleet {
-	f := &Fleet{projects: map[string]Project{}, clusters: clusters, repos: repos, clock: clock, cached: map[string]fleetEntry{}}
+	f := &Fleet{
+		projects: map[string]Project{}, clusters: slices.Clone(clusters), repos: repos, clock: clock,
+		cached: map[string]fleetEntry{}, reading: map[string]chan struct{}{},
+	}
 	for _, p := range projects {
 		f.projects[p.Name] = p
+	}
+	for i, c := range f.clusters {
+		f.clusters[i].Instances = slices.Sorted(slices.Values(c.Instances))
 	}
 	return f
 }
@@ -84,6 +95,17 @@ func (f *Fleet) Action(cluster, verb string) (Project, Action, error) {
 		}
 	}
 	return Project{}, Action{}, f.unknownCluster(cluster)
+}
+
+// Actions returns what a verb does in each project that has it, by the project's name.
+func (f *Fleet) Actions(verb string) map[string]Action {
+	out := map[string]Action{}
+	for name, p := range f.projects {
+		if a, ok := p.Actions[verb]; ok {
+			out[name] = a
+		}
+	}
+	return out
 }
 
 func (f *Fleet) unknownCluster(name string) error {
@@ -138,7 +160,7 @@ func (f *Fleet) Resolve(ctx context.Context, name string, fresh bool) (Target, e
 			failed = err
 			silent = append(silent, c.Name)
 		}
-		if slices.Contains(names, instance) {
+		if _, found := slices.BinarySearch(names, instance); found {
 			hits = append(hits, Target{c.Name, instance})
 		}
 	}
@@ -180,39 +202,86 @@ func (f *Fleet) unknown(ctx context.Context, name string) error {
 	return e
 }
 
+// list returns the sorted names of a cluster's instances. With an error they are those of the last
+// list that could be read.
 func (f *Fleet) list(ctx context.Context, c Cluster, fresh bool) ([]string, error) {
 	if c.Folder == "" {
 		return c.Instances, nil
 	}
 	f.mu.Lock()
 	have, ok := f.cached[c.Name]
-	f.mu.Unlock()
 	now := f.clock.Now()
 	if ok && !fresh {
-		if have.err == nil && now.Sub(have.at) < fleetTTL {
-			return have.names, nil
-		}
-		if have.err != nil && now.Sub(have.failedAt) < fleetPause {
+		if have.err == nil && now.Sub(have.at) < fleetTTL || have.err != nil && now.Sub(have.failedAt) < fleetPause {
+			f.mu.Unlock()
 			return have.names, have.err
 		}
 	}
-	names, err := f.repos.Instances(ctx, c.Project, c.Folder)
-	if errors.Is(ctx.Err(), context.Canceled) { // whoever asked has gone; that says nothing of GitLab
-		return have.names, err
-	}
-	if err != nil {
-		have.err, have.failedAt = err, f.clock.Now()
-		f.mu.Lock()
-		f.cached[c.Name] = have
+	if err := ctx.Err(); err != nil {
 		f.mu.Unlock()
 		return have.names, err
 	}
+	done := f.reading[c.Name]
+	if done == nil {
+		done = make(chan struct{})
+		f.reading[c.Name] = done
+		go f.read(context.WithoutCancel(ctx), c, done)
+	}
+	f.mu.Unlock()
+
+	wait, cancel := context.WithTimeout(ctx, fleetPatience)
+	defer cancel()
+	select {
+	case <-done:
+	case <-wait.Done():
+		if errors.Is(ctx.Err(), context.Canceled) { // whoever asked has gone; that says nothing of GitLab
+			return have.names, ctx.Err()
+		}
+		f.keep(c.Name, nil, now, &Error{Code: CodeUnavailable, Reason: ReasonGitLabUnavailable, Msg: "GitLab does not answer in time.", Err: wait.Err()}, done)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	have = f.cached[c.Name]
+	return have.names, have.err
+}
+
+// read asks the repository, for everybody who waits and for those who come later.
+func (f *Fleet) read(ctx context.Context, c Cluster, done chan struct{}) {
+	ctx, cancel := context.WithTimeout(ctx, fleetLimit)
+	defer cancel()
+	at := f.clock.Now()
+	var names []string
+	var err error
+	defer func() {
+		if p := recover(); p != nil { // nobody's request, and so nobody else's to contain
+			err = fmt.Errorf("read the instances of %s: panic: %v", c.Name, p)
+		}
+		f.keep(c.Name, names, at, err, nil)
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		delete(f.reading, c.Name)
+		close(done)
+	}()
+	names, err = f.repos.Instances(ctx, c.Project, c.Folder)
 	names = slices.DeleteFunc(names, func(n string) bool { return !ValidInstance(n) })
 	slices.Sort(names)
+}
+
+// keep takes over what a read has brought. An error leaves the last list as it is. What is said
+// about a read that is late counts only while that one is under way.
+func (f *Fleet) keep(cluster string, names []string, at time.Time, err error, late chan struct{}) {
 	f.mu.Lock()
-	f.cached[c.Name] = fleetEntry{names: names, at: now}
-	f.mu.Unlock()
-	return names, nil
+	defer f.mu.Unlock()
+	have := f.cached[cluster]
+	switch {
+	case late != nil && f.reading[cluster] != late:
+		return
+	case err != nil:
+		have.err, have.failedAt = err, f.clock.Now()
+	default:
+		have = fleetEntry{names: names, at: at}
+	}
+	f.cached[cluster] = have
 }
 
 // ValidInstance reports whether name can be an instance. It becomes a Kubernetes namespace and

@@ -226,3 +226,36 @@ func TestFleetActionAndLists(t *testing.T) {
 		t.Error("found a cluster that is not there")
 	}
 }
+
+// A GitLab that takes a request and does not answer costs whoever asked first a moment, and nobody
+// else anything; its late answer is used.
+func TestFleetWithAGitLabThatHangs(t *testing.T) {
+	t.Parallel()
+	f, lab, c := newFleet()
+	release := make(chan struct{})
+	lab.Before("instances", func() { <-release })
+	hurried, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+	defer cancel()
+	if got, err := f.Resolve(hurried, "eu/demo", false); ops.CodeOf(err) != ops.CodeUnavailable || got.String() != "eu/demo" {
+		t.Fatalf("got %s, %v, want unavailable with eu/demo", got, err)
+	}
+	for range 20 {
+		// Without a deadline: it must not wait.
+		if got, err := f.Resolve(t.Context(), "eu/demo", false); ops.CodeOf(err) != ops.CodeUnavailable || got.String() != "eu/demo" {
+			t.Fatalf("while it hangs: got %s, %v, want unavailable with eu/demo", got, err)
+		}
+	}
+	c.Advance(10 * time.Second) // somebody may ask again, and joins the read that is under way
+	found := make(chan error, 1)
+	go func() {
+		_, err := f.Resolve(t.Context(), "eu/demo", false)
+		found <- err
+	}()
+	close(release)
+	if err := <-found; err != nil {
+		t.Errorf("got %v, want the late answer", err)
+	}
+	if got := lab.Calls("instances"); got != 1 {
+		t.Errorf("got %d reads, want 1", got)
+	}
+}

@@ -1,5 +1,7 @@
 package ops
 
+import "slices"
+
 // model is a second statement of the rules of transition, written from the table of states and
 // not from the code: what a person would say an operation does. It knows states, runs, whether a
 // POST is outstanding, the wish to cancel, and the last word that GitLab gave for each pipeline.
@@ -9,6 +11,8 @@ type model struct {
 	posts       int // POSTs begun in this run
 	outstanding bool
 	wish        bool
+	unknown     bool     // it ended, and may have a pipeline that nobody has seen
+	away        bool     // a second Cancel has waited long enough for a GitLab that does not answer
 	words       []string // the root's first
 }
 
@@ -34,6 +38,9 @@ func (m model) next(in Input) (model, bool) {
 	case GitLabRefused:
 		m.state = Failed
 	case Created:
+		if m.unknown { // it has turned up after all
+			return model{state: Running, run: m.run + 1, words: []string{in.Pipeline.Status}}, true
+		}
 		m.words, m.state = []string{in.Pipeline.Status}, Running
 		if m.wish {
 			m.state = Canceling
@@ -42,9 +49,14 @@ func (m model) next(in Input) (model, bool) {
 		if !m.final() {
 			m.state = Failed
 		}
+	case Abandoned:
+		m.state = Failed
 	case CancelAsked:
 		m.wish = true
 		switch {
+		case m.away:
+			m.unknown = m.state == Starting
+			m.state = Failed
 		case m.state == Running || m.state == Blocked:
 			m.state = Canceling
 		case !m.outstanding:
@@ -68,14 +80,18 @@ func (m model) fits(in Input) bool {
 		return early
 	case Posting:
 		return m.state == Starting && !m.outstanding
-	case NotSent, Created, GitLabRefused:
+	case Created:
+		return m.state == Starting || m.unknown
+	case NotSent, GitLabRefused:
 		return m.state == Starting
 	case Seen:
 		return going || m.state == Succeeded || m.state == Failed || m.state == Canceled
 	case Gone:
 		return !early
+	case Abandoned:
+		return going
 	case CancelAsked:
-		return early || m.state == Running || m.state == Blocked || m.state == Starting && !m.wish
+		return m.away || early || m.state == Running || m.state == Blocked || m.state == Starting && !m.wish
 	case RetryAsked:
 		return m.final() && m.state != Succeeded
 	}
@@ -104,7 +120,14 @@ func (m model) saw(words []string, stale bool) model {
 				return model{state: Running, run: m.run + 1, words: m.words}
 			}
 		}
+		for i := max(1, len(before)); i < len(m.words); i++ {
+			if kind := meaning(m.words[i]); kind == "active" || kind == "waits" || kind == "failed" {
+				return model{state: Running, run: m.run + 1, words: m.words}
+			}
+		}
 		m.words = before
+	case waits && !active && m.state == Canceling && !slices.Contains(m.words, "scheduled"):
+		m.state = Canceled
 	case active && m.state == Canceling, waits && m.state == Canceling:
 	case active:
 		m.state = Running

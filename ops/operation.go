@@ -20,17 +20,22 @@ type Operation struct {
 	Number      int64  // DEPLOYMENT_REQUEST_ID: decimal, never used twice
 	Outstanding bool   // a POST was begun and its outcome is not known
 	Attempt     int    // POSTs begun in this run
+	Lost        int    // POSTs of this key of which nobody knows what became of them
 	PostedAt    time.Time
 	ServerTime  time.Time // GitLab's clock before the first POST
 	CancelBy    Actor     // zero until somebody asks
 	CancelAt    time.Time
 	Project     string // the GitLab project as the configuration names it
-	Pipelines   []Pipeline
-	Failure     *Failure
-	Link        string // open merge request or the like that a person should look at
-	Expected    time.Duration
-	Errors      int       // looks at GitLab that failed in a row; drives the back-off
-	ErrorSince  time.Time // first of those
+	// Which further pipelines belong to the run, as configured when it started: a changed
+	// configuration is for later runs.
+	Follow       Follow
+	FollowWithin time.Duration
+	Pipelines    []Pipeline
+	Failure      *Failure
+	Link         string // open merge request or the like that a person should look at
+	Expected     time.Duration
+	Errors       int       // looks at GitLab that failed in a row; drives the back-off
+	ErrorSince   time.Time // first of those
 
 	CreatedAt  time.Time // of the operation
 	RunAt      time.Time // of the current run
@@ -84,6 +89,7 @@ const (
 	EventPosting     EventKind = "posting"      // a POST to GitLab is about to be made
 	EventNotSent     EventKind = "not_sent"     // the POST surely did not reach GitLab or was refused for now
 	EventAdopted     EventKind = "adopted"      // a pipeline was found by its key
+	EventExtra       EventKind = "extra"        // a second pipeline carries the same key; it is canceled
 	EventNewRun      EventKind = "new_run"      // a retry
 	EventReopened    EventKind = "reopened"     // GitLab runs it again
 	EventRecovered   EventKind = "recovered"    // re-created from GitLab after the store was lost

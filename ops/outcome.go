@@ -2,6 +2,7 @@ package ops
 
 import (
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -11,6 +12,7 @@ func (t *turn) seen(in Seen) error {
 	switch t.op.State {
 	case Running, Blocked, Canceling:
 	case Succeeded, Failed, Canceled:
+		t.extras(in.Extras)
 		return t.seenAfterEnd(in)
 	case Requested, AwaitingApproval, Queued, Starting, Watching, Refused, Rejected, Expired, Stale:
 		return fmt.Errorf("look at pipelines in state %s", t.op.State)
@@ -20,6 +22,7 @@ func (t *turn) seen(in Seen) error {
 		t.op.Reason, t.op.Detail, t.op.ChangedAt = "", "", t.now
 	}
 	t.merge(in.Snapshot)
+	t.extras(in.Extras)
 	v := judge(t.op, in, t.now)
 	switch {
 	case v.state.Final():
@@ -54,9 +57,14 @@ func (t *turn) merge(s Snapshot) {
 		seen[p.Ref] = true
 	}
 	for _, p := range t.op.Pipelines { // a lagging list must not make a known pipeline vanish
-		if !seen[p.Ref] {
+		if !seen[p.Ref] && !slices.Contains(s.Gone, p.Ref) {
 			merged = append(merged, p)
 		}
+	}
+	all := slices.Clone(merged)
+	merged = slices.DeleteFunc(merged, func(p Pipeline) bool { return replaced(p, all) })
+	if len(merged) != len(t.op.Pipelines) {
+		t.op.ChangedAt = t.now
 	}
 	t.op.Pipelines = merged
 	if s.MergeRequest != nil && s.MergeRequest.State == "opened" && t.op.Link != s.MergeRequest.URL {
@@ -64,6 +72,14 @@ func (t *turn) merge(s Snapshot) {
 	} else if s.MergeRequest != nil && s.MergeRequest.State != "opened" && t.op.Link != "" {
 		t.op.Link, t.op.ChangedAt = "", t.now
 	}
+}
+
+// replaced reports whether the bridge that started p has started another since: it was retried, and
+// what the first one did does not count any more.
+func replaced(p Pipeline, all []Pipeline) bool {
+	return p.Role == RoleChild && p.Bridge != "" && slices.ContainsFunc(all, func(q Pipeline) bool {
+		return q.Role == RoleChild && q.Parent == p.Parent && q.Bridge == p.Bridge && q.Ref.ID > p.Ref.ID
+	})
 }
 
 // older reports whether p is a stale view of the pipeline that is known as old.
@@ -87,10 +103,12 @@ func judge(op Operation, in Seen, now time.Time) verdict {
 	if !ok {
 		return verdict{state: op.State, reason: op.Reason, detail: op.Detail}
 	}
-	active, waits := false, false
+	active, waits, byClock := false, false, false
 	var failed, canceled *Pipeline
 	for i, p := range op.Pipelines {
+		byClock = byClock || p.Status == "scheduled"
 		switch {
+		case p.Role == RoleExtra:
 		case PipelineBlocked(p.Status):
 			waits = true
 		case !PipelineFinal(p.Status):
@@ -104,6 +122,9 @@ func judge(op Operation, in Seen, now time.Time) verdict {
 	switch {
 	case active:
 		return verdict{state: Running}
+	case waits && !byClock && op.State == Canceling:
+		// GitLab leaves a pipeline that waits for a person as it is; nothing of it runs.
+		return verdict{state: Canceled, reason: ReasonCanceledByPerson}
 	case waits:
 		return verdict{state: Blocked, reason: ReasonWaitsForPerson}
 	case canceled != nil && failed == nil, canceled != nil && !op.CancelAt.IsZero():
@@ -132,13 +153,18 @@ func failure(p Pipeline, in Seen) verdict {
 // followUp decides a run whose known pipelines have all ended well. In Grove the root only merges
 // the change; what deploys is the pipeline of the merge commit, which appears a little later.
 func followUp(op Operation, root Pipeline, in Seen, now time.Time) verdict {
-	if in.Action.Follow != FollowMergeRequest {
+	if op.Follow != FollowMergeRequest {
 		return verdict{state: Succeeded}
 	}
+	skipped := false
 	for _, p := range op.Pipelines {
-		if p.Role == RoleFollow {
+		if p.Role == RoleFollow && p.Status != "skipped" {
 			return verdict{state: Succeeded}
 		}
+		skipped = skipped || p.Role == RoleFollow
+	}
+	if skipped {
+		return verdict{state: Failed, reason: ReasonPipelineSkipped, detail: "GitLab skipped the pipeline of the merge: nothing was deployed."}
 	}
 	ended := root.FinishedAt
 	if ended.IsZero() || ended.After(now) {
@@ -148,10 +174,14 @@ func followUp(op Operation, root Pipeline, in Seen, now time.Time) verdict {
 	if ended.Before(op.StartedAt) {
 		ended = op.StartedAt
 	}
-	if now.Before(ended.Add(in.Action.FollowWithin)) {
+	mr := in.Snapshot.MergeRequest
+	if mr != nil && mr.MergedAt.After(ended) && !mr.MergedAt.After(now) {
+		ended = mr.MergedAt
+	}
+	if now.Before(ended.Add(op.FollowWithin)) {
 		return verdict{state: Running}
 	}
-	if mr := in.Snapshot.MergeRequest; mr != nil && mr.State == "opened" {
+	if mr != nil && mr.State == "opened" {
 		return verdict{
 			state: Failed, reason: ReasonMergeRequestOpen,
 			detail: "The pipeline ended, but its merge request is still open: the change is not deployed.",
@@ -159,7 +189,7 @@ func followUp(op Operation, root Pipeline, in Seen, now time.Time) verdict {
 	}
 	return verdict{
 		state: Succeeded, reason: ReasonNoFollowUp,
-		detail: fmt.Sprintf("The pipeline succeeded; no follow-up pipeline appeared within %s.", in.Action.FollowWithin),
+		detail: fmt.Sprintf("The pipeline succeeded; no follow-up pipeline appeared within %s.", op.FollowWithin),
 	}
 }
 
@@ -184,23 +214,22 @@ func (t *turn) seenAfterEnd(in Seen) error {
 	for _, p := range t.op.Pipelines {
 		known[p.Ref] = p
 	}
-	again := false
+	detail := ""
 	for _, p := range in.Snapshot.Pipelines {
 		old, had := known[p.Ref]
-		if had && PipelineFinal(old.Status) && ranAgain(old, p) {
-			again = true
+		switch {
+		case had && PipelineFinal(old.Status) && ranAgain(old, p):
+			detail = "Somebody runs it again in GitLab."
+		case !had && p.Role == RoleFollow:
+			detail = "Its change was merged; what deploys it has started."
+		case !had && p.Role == RoleChild && (!PipelineFinal(p.Status) || p.Status == "failed" && !p.AllowFailure):
+			detail = "A further pipeline of it has started in GitLab."
 		}
 	}
-	if !again {
+	if detail == "" {
 		return nil
 	}
-	from, key, number, started := t.op.State, t.op.Key, t.op.Number, t.now
-	pipelines := t.op.Pipelines
-	t.newRun()
-	t.op.Key, t.op.Number = key, number
-	t.op.Pipelines, t.op.StartedAt = pipelines, started
-	t.op.State, t.op.Reason, t.op.Detail = Running, ReasonRetriedInGitLab, "Somebody runs it again in GitLab."
-	t.event(EventReopened, from, Actor{})
+	t.reopen(ReasonRetriedInGitLab, detail)
 	t.merge(in.Snapshot)
 	return nil
 }

@@ -23,13 +23,13 @@ func follow(status string) Pipeline {
 
 func TestJudge(t *testing.T) {
 	t.Parallel()
-	grove := Action{Verb: "deploy", Follow: FollowMergeRequest, FollowWithin: 3 * time.Minute}
 	job := &Failure{Job: "init", Reason: "script_failure"}
 	for _, tc := range []struct {
 		name      string
 		pipelines []Pipeline
 		in        Seen
 		asked     bool // somebody wants it canceled
+		grove     bool // what deploys is the pipeline of the merge
 		after     time.Duration
 		want      State
 		reason    Reason
@@ -61,20 +61,26 @@ func TestJudge(t *testing.T) {
 		{name: "skipped", pipelines: []Pipeline{root("skipped")}, want: Failed, reason: ReasonPipelineSkipped},
 		{name: "skipped child", pipelines: []Pipeline{root("success"), child(2, "skipped", false)}, want: Succeeded},
 
-		{name: "follow-up not there yet", pipelines: []Pipeline{root("success")}, in: Seen{Action: grove}, after: 3*time.Minute - 1, want: Running},
-		{name: "no follow-up came", pipelines: []Pipeline{root("success")}, in: Seen{Action: grove}, after: 3 * time.Minute, want: Succeeded, reason: ReasonNoFollowUp},
+		{name: "follow-up not there yet", pipelines: []Pipeline{root("success")}, grove: true, after: 3*time.Minute - 1, want: Running},
+		{name: "no follow-up came", pipelines: []Pipeline{root("success")}, grove: true, after: 3 * time.Minute, want: Succeeded, reason: ReasonNoFollowUp},
 		{
 			name: "merge request left open", pipelines: []Pipeline{root("success")}, after: 4 * time.Minute,
-			in: Seen{Action: grove, Snapshot: Snapshot{MergeRequest: &MergeRequest{State: "opened", URL: "https://gl/1"}}}, want: Failed, reason: ReasonMergeRequestOpen,
+			grove: true, in: Seen{Snapshot: Snapshot{MergeRequest: &MergeRequest{State: "opened", URL: "https://gl/1"}}}, want: Failed, reason: ReasonMergeRequestOpen,
 		},
 		{
 			name: "merge request merged, no pipeline", pipelines: []Pipeline{root("success")}, after: 4 * time.Minute,
-			in: Seen{Action: grove, Snapshot: Snapshot{MergeRequest: &MergeRequest{State: "merged"}}}, want: Succeeded, reason: ReasonNoFollowUp,
+			grove: true, in: Seen{Snapshot: Snapshot{MergeRequest: &MergeRequest{State: "merged"}}}, want: Succeeded, reason: ReasonNoFollowUp,
 		},
-		{name: "follow-up runs", pipelines: []Pipeline{root("success"), follow("running")}, in: Seen{Action: grove}, after: time.Hour, want: Running},
-		{name: "follow-up ended well", pipelines: []Pipeline{root("success"), follow("success")}, in: Seen{Action: grove}, want: Succeeded},
-		{name: "follow-up failed", pipelines: []Pipeline{root("success"), follow("failed")}, in: Seen{Action: grove}, want: Failed, reason: ReasonPipelineFailed},
-		{name: "skipped root is not waited for", pipelines: []Pipeline{root("skipped")}, in: Seen{Action: grove}, want: Failed, reason: ReasonPipelineSkipped},
+		{name: "follow-up runs", pipelines: []Pipeline{root("success"), follow("running")}, grove: true, after: time.Hour, want: Running},
+		{name: "follow-up ended well", pipelines: []Pipeline{root("success"), follow("success")}, grove: true, want: Succeeded},
+		{name: "follow-up skipped", pipelines: []Pipeline{root("success"), follow("skipped")}, grove: true, want: Failed, reason: ReasonPipelineSkipped},
+		{
+			name: "merged late", pipelines: []Pipeline{root("success")}, after: 4 * time.Minute, grove: true,
+			in: Seen{Snapshot: Snapshot{MergeRequest: &MergeRequest{State: "merged", MergedAt: noon.Add(2 * time.Minute)}}}, want: Running,
+		},
+		{name: "an extra counts for nothing", pipelines: []Pipeline{root("success"), {Ref: PipelineRef{"grove", 2}, Role: RoleExtra, Status: "running"}}, want: Succeeded},
+		{name: "follow-up failed", pipelines: []Pipeline{root("success"), follow("failed")}, grove: true, want: Failed, reason: ReasonPipelineFailed},
+		{name: "skipped root is not waited for", pipelines: []Pipeline{root("skipped")}, grove: true, want: Failed, reason: ReasonPipelineSkipped},
 		{name: "no root", pipelines: []Pipeline{child(2, "success", false)}, want: Running},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -82,6 +88,9 @@ func TestJudge(t *testing.T) {
 			op := Operation{State: Running, Pipelines: tc.pipelines, StartedAt: noon.Add(-time.Minute)}
 			if tc.asked {
 				op.CancelAt = noon
+			}
+			if tc.grove {
+				op.Follow, op.FollowWithin = FollowMergeRequest, 3*time.Minute
 			}
 			got := judge(op, tc.in, noon.Add(tc.after))
 			if got.state != tc.want || got.reason != tc.reason {
@@ -111,8 +120,8 @@ func TestFollowUpMeasuresFromASaneInstant(t *testing.T) {
 			t.Parallel()
 			p := root("success")
 			p.FinishedAt, p.UpdatedAt = tc.finished, tc.updated
-			op := Operation{State: Running, Pipelines: []Pipeline{p}, StartedAt: noon.Add(-time.Minute)}
-			in := Seen{Action: Action{Follow: FollowMergeRequest, FollowWithin: within}}
+			op := Operation{State: Running, Pipelines: []Pipeline{p}, StartedAt: noon.Add(-time.Minute), Follow: FollowMergeRequest, FollowWithin: within}
+			var in Seen
 			if got := followUp(op, p, in, tc.until.Add(-time.Second)); got.state != Running {
 				t.Errorf("a second before the end: got %s, want %s", got.state, Running)
 			}
@@ -180,7 +189,9 @@ func TestSeenAfterEnd(t *testing.T) {
 		{"a replica of the same second", []Pipeline{root("success")}, []Pipeline{later(root("running"), 0, 0)}, false},
 		{"offers a manual job", []Pipeline{root("success")}, []Pipeline{later(root("manual"), time.Minute, 9)}, false},
 		{"child retried", []Pipeline{root("failed"), child(2, "failed", false)}, []Pipeline{root("failed"), later(child(2, "running", false), time.Minute, 9)}, true},
-		{"a pipeline that was not known", []Pipeline{root("success")}, []Pipeline{root("success"), child(2, "running", false)}, false},
+		{"a pipeline that was not known", []Pipeline{root("success")}, []Pipeline{root("success"), child(2, "running", false)}, true},
+		{"a pipeline that was not known and has ended well", []Pipeline{root("success")}, []Pipeline{root("success"), child(2, "success", false)}, false},
+		{"what deploys was merged late", []Pipeline{root("success")}, []Pipeline{root("success"), follow("success")}, true},
 		{"was not final when the run was deleted", []Pipeline{root("running")}, []Pipeline{later(root("running"), time.Minute, 9)}, false},
 		{"unknown word", []Pipeline{root("failed")}, []Pipeline{later(root("word_of_tomorrow"), time.Minute, 9)}, true},
 	} {

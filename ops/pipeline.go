@@ -16,6 +16,7 @@ const (
 	RoleRoot   Role = "root"   // the one that our request created
 	RoleFollow Role = "follow" // started by the merge that the root made
 	RoleChild  Role = "child"  // started by a bridge job of another pipeline of the operation
+	RoleExtra  Role = "extra"  // a second one with the same key: not wanted, canceled, counts for nothing
 )
 
 // Pipeline is one GitLab pipeline of an operation as it was last seen. Status holds GitLab's own
@@ -83,6 +84,8 @@ type MergeRequest struct {
 	IID   int64
 	State string // opened, merged, closed, locked
 	URL   string
+	// MergedAt is zero unless it was merged.
+	MergedAt time.Time
 }
 
 // Snapshot is one consistent look at all pipelines of an operation.
@@ -90,6 +93,7 @@ type Snapshot struct {
 	Pipelines    []Pipeline // root first, parents before children
 	FailedJobs   []Job      // failed and not allowed to fail, oldest first
 	MergeRequest *MergeRequest
+	Gone         []PipelineRef // known pipelines below the root that GitLab does not show
 }
 
 // Start says which GitLab call begins a pipeline.

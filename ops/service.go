@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"reflect"
+	"slices"
 	"time"
 )
 
@@ -56,6 +57,9 @@ type Config struct {
 // idempotent: what they find on disk decides what is done, so they may be repeated at any time.
 type Service struct {
 	Config
+
+	born   time.Time // rows from before may be a backup's: what they intend may have been done
+	doubts *doubts
 }
 
 // NewService returns a Service.
@@ -67,7 +71,7 @@ func NewService(c Config) *Service {
 	if c.Redact == nil {
 		c.Redact = func(s string) string { return s }
 	}
-	return &Service{Config: c}
+	return &Service{Config: c, born: c.Clock.Now(), doubts: newDoubts()}
 }
 
 // Submit records a request and returns its operation. A request with a key that is known returns
@@ -75,10 +79,14 @@ func NewService(c Config) *Service {
 // (unknown_cluster, unknown_verb), invalid (…_parameter), conflict (instance_busy, with the
 // unfinished operation's id).
 func (s *Service) Submit(ctx context.Context, r Request) (Operation, error) {
-	if err := s.allowed(r.Actor, MayStart, "start operations"); err != nil {
+	if err := s.May(r.Actor, MayStart); err != nil {
 		return Operation{}, err
 	}
-	op, _, err := s.prepare(r)
+	project, action, err := s.Fleet.Action(r.Target.Cluster, r.Action)
+	if err != nil {
+		return Operation{}, err
+	}
+	op, err := s.prepare(project, action, r)
 	if err != nil {
 		return Operation{}, err
 	}
@@ -130,21 +138,63 @@ type Plan struct {
 	Busy      string // id of the unfinished operation that would make it be refused now
 }
 
-// Plan checks a request as Submit does and shows what would be sent to GitLab.
+// Plan checks a request as Submit does and shows what would be sent to GitLab; secret values are
+// masked.
 func (s *Service) Plan(ctx context.Context, r Request) (Plan, error) {
-	if err := s.allowed(r.Actor, MayStart, "start operations"); err != nil {
+	if err := s.May(r.Actor, MayStart); err != nil {
 		return Plan{}, err
 	}
-	op, a, err := s.prepare(r)
+	return s.plan(ctx, r)
+}
+
+// PlanRetry checks a retry as Retry does and shows what would be sent to GitLab.
+func (s *Service) PlanRetry(ctx context.Context, id string, by Actor) (Plan, error) {
+	if err := s.May(by, MayRetry); err != nil {
+		return Plan{}, err
+	}
+	var op Operation
+	err := s.Store.View(ctx, func(r Reader) (err error) {
+		op, err = r.Operation(ctx, id)
+		return err
+	})
+	if errors.Is(err, ErrNotFound) {
+		return Plan{}, unknownOperation(id)
+	}
+	if err == nil {
+		_, _, err = transition(op, RetryAsked{By: by}, s.Clock.Now())
+	}
+	if err != nil {
+		return Plan{}, fmt.Errorf("plan a retry of %s: %w", id, err)
+	}
+	r := op.Request
+	if r.Params, err = s.reveal(r.Params); err != nil {
+		return Plan{}, err
+	}
+	return s.plan(ctx, r)
+}
+
+func (s *Service) plan(ctx context.Context, r Request) (Plan, error) {
+	project, action, err := s.Fleet.Action(r.Target.Cluster, r.Action)
 	if err != nil {
 		return Plan{}, err
+	}
+	// A secret that is required cannot be given with a plan. It is shown as if it had been.
+	optional := action
+	optional.Params = slices.Clone(action.Params)
+	for i, p := range optional.Params {
+		optional.Params[i].Required = p.Required && !p.Secret
+	}
+	op, err := s.prepare(project, optional, r)
+	if err != nil {
+		return Plan{}, err
+	}
+	for _, p := range action.Params {
+		if _, given := op.Request.Params[p.Name]; p.Required && !given {
+			op.Request.Params[p.Name] = hiddenMark
+		}
 	}
 	op.Number = op.CreatedAt.UnixMilli()
-	project, _, err := s.Fleet.Action(r.Target.Cluster, r.Action)
-	if err != nil {
-		return Plan{}, err
-	}
-	p := Plan{Operation: op, Action: a, Spec: a.Spec(op, project.GitRef, "<signed reference>")}
+	p := Plan{Operation: op, Action: action, Spec: action.Spec(op, project.GitRef, "<signed reference>")}
 	var busy *Error
 	if errors.As(s.busy(ctx, r.Target), &busy) && busy.Operation != "" {
 		p.Busy = busy.Operation
@@ -152,33 +202,32 @@ func (s *Service) Plan(ctx context.Context, r Request) (Plan, error) {
 	return p, nil
 }
 
-func (s *Service) prepare(r Request) (Operation, Action, error) {
-	project, action, err := s.Fleet.Action(r.Target.Cluster, r.Action)
-	if err != nil {
-		return Operation{}, action, err
-	}
+func (s *Service) prepare(project Project, action Action, r Request) (_ Operation, err error) {
 	if r.Params, err = action.Check(r.Params); err != nil {
-		return Operation{}, action, err
+		return Operation{}, err
+	}
+	if r.Params, err = s.hide(action, r.Params); err != nil {
+		return Operation{}, err
 	}
 	now := s.Clock.Now()
 	id, err := s.newID()
 	if err != nil {
-		return Operation{}, action, err
+		return Operation{}, err
 	}
 	key, err := s.newKey()
 	if err != nil {
-		return Operation{}, action, err
+		return Operation{}, err
 	}
 	return Operation{
 		ID: id, Request: r, State: Requested, Run: 1, RunBy: r.Actor, RunByName: r.ActorName, Key: key,
 		Project: project.Name, CreatedAt: now, RunAt: now, ChangedAt: now,
-	}, action, nil
+	}, nil
 }
 
 // Cancel asks for the end of the current run, if it is still run. key makes the click or command
 // act once.
 func (s *Service) Cancel(ctx context.Context, id string, run int, by Actor, key string) (Operation, error) {
-	if err := s.allowed(by, MayCancel, "cancel operations"); err != nil {
+	if err := s.May(by, MayCancel); err != nil {
 		return Operation{}, err
 	}
 	return s.decide(ctx, id, run, key, func(Tx) (Input, error) { return CancelAsked{By: by}, nil })
@@ -186,7 +235,7 @@ func (s *Service) Cancel(ctx context.Context, id string, run int, by Actor, key 
 
 // Retry opens the next run of an operation whose run has ended.
 func (s *Service) Retry(ctx context.Context, id string, run int, by Actor, byName, key string) (Operation, error) {
-	if err := s.allowed(by, MayRetry, "retry operations"); err != nil {
+	if err := s.May(by, MayRetry); err != nil {
 		return Operation{}, err
 	}
 	ocimKey, err := s.newKey()
@@ -286,6 +335,28 @@ func (s *Service) owe(ctx context.Context, tx Tx, op Operation, kind DeliveryKin
 	return tx.Wake(ctx, JobDeliver, op.ID, s.Clock.Now())
 }
 
+// writeTimeout ends the attempt to write down what was learned.
+const writeTimeout = 5 * time.Second
+
+// record applies what came of a call that must not be made again. Somebody who has changed the row
+// meanwhile, by a Cancel, does not make it untrue.
+func (s *Service) record(ctx context.Context, op Operation, in Input) (Operation, error) {
+	for {
+		next, err := s.apply(ctx, op, in)
+		if !errors.Is(err, ErrStale) {
+			return next, err
+		}
+		now, lerr := s.load(context.WithoutCancel(ctx), op.ID)
+		switch {
+		case lerr != nil:
+			return op, errors.Join(err, lerr)
+		case now.State != Starting, now.Run != op.Run, now.Attempt != op.Attempt, !now.Outstanding:
+			return now, err
+		}
+		op = now
+	}
+}
+
 // apply makes one input part of the operation. ErrStale means that somebody else was faster.
 func (s *Service) apply(ctx context.Context, op Operation, in Input) (Operation, error) {
 	next, evs, err := transition(op, in, s.Clock.Now())
@@ -295,6 +366,15 @@ func (s *Service) apply(ctx context.Context, op Operation, in Input) (Operation,
 	if reflect.DeepEqual(op, next) {
 		return op, nil
 	}
+	if next.Detail != op.Detail {
+		next.Detail = s.RedactFor(op, next.Detail) // most of it is what GitLab says
+	}
+	if next.State.Final() {
+		s.doubts.forget(op.ID)
+	}
+	// What was learned is written also if learning it has used up the time.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), writeTimeout)
+	defer cancel()
 	err = s.Store.Update(ctx, func(tx Tx) error {
 		after := next
 		if err := s.write(ctx, tx, op, &after, evs); err != nil {
@@ -312,12 +392,13 @@ func (s *Service) apply(ctx context.Context, op Operation, in Input) (Operation,
 	return next, nil
 }
 
-func (s *Service) allowed(a Actor, p Permission, what string) error {
+// May returns the refusal for somebody who has not got the permission, nil for who has.
+func (s *Service) May(a Actor, p Permission) error {
 	if s.Policy.Allowed(a, p) {
 		return nil
 	}
 	return &Error{
-		Code: CodeDenied, Reason: ReasonNotAllowed, Msg: fmt.Sprintf("You may not %s here.", what),
+		Code: CodeDenied, Reason: ReasonNotAllowed, Msg: fmt.Sprintf("You may not %s operations here.", p),
 		Next: fmt.Sprintf("Ask the operator of this bot to add your user id %s under may.%s in ocim.yaml.", a.UserID, p),
 	}
 }

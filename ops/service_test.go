@@ -518,9 +518,30 @@ func TestOutcomeThatIsNotKnown(t *testing.T) {
 		r.lab.Fail("create", opstest.Fault{Err: away(), Lost: true})
 		r.lab.Fail("find", opstest.Fault{Err: &ops.Error{Code: ops.CodeDenied, Reason: ops.ReasonGitLabDenied, Msg: "401."}})
 		id := r.submit("demo")
-		r.pass(5 * time.Second)
-		if op := r.state(id, ops.Failed, ops.ReasonOutcomeUnknown); !strings.Contains(op.Detail, "Look in GitLab") {
+		r.pass(5 * time.Second) // a right that is missing for a moment loses nothing
+		r.state(id, ops.Running, "")
+	})
+	t.Run("looking is refused for good", func(t *testing.T) {
+		t.Parallel()
+		r := newRig(t)
+		r.lab.Fail("create", opstest.Fault{Err: away(), Lost: true})
+		for range 100 {
+			r.lab.Fail("find", opstest.Fault{Err: &ops.Error{Code: ops.CodeDenied, Reason: ops.ReasonGitLabDenied, Msg: "401."}})
+		}
+		id := r.submit("demo")
+		r.pass(4 * time.Minute)
+		op := r.state(id, ops.Failed, ops.ReasonOutcomeUnknown)
+		if !strings.Contains(op.Detail, "Look in GitLab") {
 			t.Errorf("got %q, want it said what to do", op.Detail)
+		}
+		// Once it may be looked for, it is found, and no second one is made.
+		r.lab.Heal("find")
+		r.pass(2 * time.Minute)
+		if again := r.state(id, ops.Running, ""); again.Key != op.Key || again.Run != 2 {
+			t.Errorf("got run %d with key %s, want the next run with the same key", again.Run, again.Key)
+		}
+		if roots, _ := r.lab.Roots(); len(roots) != 1 {
+			t.Errorf("got %d pipelines, want 1", len(roots))
 		}
 	})
 	t.Run("a refusal that left a pipeline behind", func(t *testing.T) {
@@ -580,7 +601,7 @@ func TestPipelineDeletedInGitLab(t *testing.T) {
 	if got := r.op(id); got.State != ops.Running {
 		t.Errorf("got %s half a minute after the start, want running", got.State)
 	}
-	r.pass(time.Minute)
+	r.pass(3 * time.Minute)
 	r.state(id, ops.Failed, ops.ReasonPipelineDeleted)
 }
 
@@ -662,6 +683,34 @@ func TestRecover(t *testing.T) {
 	text, err := r.service.Signer.Open(ops.PurposeReference, specs[0].Payload["ocim_ref"])
 	if err != nil || json.Unmarshal(text, &reference) != nil || reference.Operation != id {
 		t.Errorf("got reference %+v, %v, want operation %s", reference, err, id)
+	}
+}
+
+// partly is GitLab that breaks off after some of the list.
+type partly struct{ ops.Repos }
+
+func (p partly) Recent(ctx context.Context, project string, since time.Time, known func(ops.PipelineRef) bool) ([]ops.Found, error) {
+	found, err := p.Repos.Recent(ctx, project, since, known)
+	if len(found) < 2 {
+		return found, err
+	}
+	return found[:1], &ops.Error{Code: ops.CodeUnavailable, Reason: ops.ReasonGitLabUnavailable, Msg: "GitLab does not answer."}
+}
+
+// What could be read is made again although the rest could not, so that trying again goes on.
+func TestRecoverGoesOnWhereItBrokeOff(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.to(ops.Running)
+	r.submit("shop")
+	r.pass(10 * time.Second)
+	fresh := newRig(t)
+	fresh.service.Repos, fresh.service.Fleet = partly{r.lab}, r.fleet(plainAction())
+	if n, err := fresh.service.Recover(t.Context()); err == nil || n != 1 {
+		t.Fatalf("got %d recovered, %v, want 1 and an error", n, err)
+	}
+	if n, err := fresh.service.Recover(t.Context()); err != nil || n != 1 {
+		t.Errorf("got %d recovered, %v, want the other one", n, err)
 	}
 }
 

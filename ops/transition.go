@@ -25,20 +25,26 @@ type (
 	Expire struct{}
 	// Intend: all checks passed; from here on a pipeline may come to be.
 	Intend struct {
-		ServerTime time.Time
-		Expected   time.Duration
+		ServerTime   time.Time // by GitLab's clock, not after the run was asked for
+		Expected     time.Duration
+		Follow       Follow
+		FollowWithin time.Duration
 	}
 	// Posting: a POST is about to be made. It is on disk before the first byte leaves.
 	Posting struct{}
-	// NotSent: the POST of which Posting told surely made no pipeline.
+	// NotSent: the POST of which Posting told made no pipeline. Lost tells that this is only
+	// very likely: it has no answer, and GitLab has shown nothing for long enough.
 	NotSent struct {
 		Reason Reason
 		Msg    string
+		Lost   bool
 	}
-	// Created: GitLab has the pipeline. Adopted tells that it was found by its key.
+	// Created: GitLab has the pipeline. Adopted tells that it was found by its key, Extras which
+	// others carry that key.
 	Created struct {
 		Pipeline Pipeline
 		Adopted  bool
+		Extras   []Pipeline
 	}
 	// GitLabRefused: GitLab will not create the pipeline, for good.
 	GitLabRefused struct {
@@ -48,11 +54,13 @@ type (
 	// Seen: a look at the pipelines.
 	Seen struct {
 		Snapshot Snapshot
-		Failure  *Failure // evidence for the case that the run has failed
-		Action   Action   // as configured, for the follow-up rule
+		Failure  *Failure   // evidence for the case that the run has failed
+		Extras   []Pipeline // others that carry the run's key
 	}
 	// Gone: the root pipeline does not exist any more.
 	Gone struct{}
+	// Abandoned: GitLab could not be asked for so long that it is not followed any more.
+	Abandoned struct{ Msg string }
 	// LookFailed: GitLab did not answer a look.
 	LookFailed struct {
 		Reason Reason
@@ -79,6 +87,7 @@ func (Created) input()       {}
 func (GitLabRefused) input() {}
 func (Seen) input()          {}
 func (Gone) input()          {}
+func (Abandoned) input()     {}
 func (LookFailed) input()    {}
 func (CancelAsked) input()   {}
 func (RetryAsked) input()    {}
@@ -101,6 +110,11 @@ func transition(op Operation, in Input, now time.Time) (Operation, []Event, erro
 		if !op.State.Final() {
 			t.end(Failed, ReasonPipelineDeleted, "The pipeline was deleted in GitLab.")
 		}
+	case Abandoned:
+		if op.State != Running && op.State != Blocked && op.State != Canceling {
+			return op, nil, fmt.Errorf("%T in state %s", in, op.State)
+		}
+		t.end(Failed, ReasonOutcomeUnknown, in.Msg)
 	case LookFailed:
 		t.lookFailed(in)
 	case CancelAsked:
@@ -172,7 +186,10 @@ func (t *turn) beforeStart(in Input) error {
 	case Expire:
 		t.end(Expired, ReasonNotStartedInTime, t.op.Detail)
 	case Intend:
-		t.op.ServerTime, t.op.Expected = in.ServerTime, in.Expected
+		if t.op.Lost == 0 {
+			t.op.ServerTime = in.ServerTime
+		}
+		t.op.Expected, t.op.Follow, t.op.FollowWithin = in.Expected, in.Follow, in.FollowWithin
 		t.op.Errors, t.op.ErrorSince = 0, time.Time{}
 		t.move(Starting, "", "")
 	}
@@ -180,6 +197,11 @@ func (t *turn) beforeStart(in Input) error {
 }
 
 func (t *turn) starting(in Input) error {
+	if late, ok := in.(Created); ok && t.op.State == Failed && t.op.Reason == ReasonOutcomeUnknown && len(t.op.Pipelines) == 0 {
+		t.reopen("", "")
+		t.created(late)
+		return nil
+	}
 	if t.op.State != Starting {
 		return fmt.Errorf("%T in state %s", in, t.op.State)
 	}
@@ -194,6 +216,9 @@ func (t *turn) starting(in Input) error {
 		t.event(EventPosting, Starting, Actor{})
 	case NotSent:
 		t.op.Outstanding = false
+		if in.Lost {
+			t.op.Lost++
+		}
 		t.op.Errors++
 		if t.op.ErrorSince.IsZero() {
 			t.op.ErrorSince = t.now
@@ -219,10 +244,11 @@ func (t *turn) created(in Created) {
 	t.op.Errors, t.op.ErrorSince = 0, time.Time{}
 	t.op.Pipelines = []Pipeline{p}
 	t.op.StartedAt = t.now
-	if in.Adopted {
+	if in.Adopted && t.op.State == Starting {
 		t.event(EventAdopted, Starting, Actor{})
 	}
 	t.move(Running, "", "")
+	t.extras(in.Extras)
 	if !t.op.CancelAt.IsZero() {
 		t.move(Canceling, ReasonCanceledByPerson, "")
 	}
@@ -247,7 +273,7 @@ func (t *turn) cancel(in CancelAsked) error {
 		t.end(Canceled, ReasonCanceledByPerson, "")
 	case Starting:
 		if !t.op.CancelAt.IsZero() {
-			return &Error{Code: CodeConflict, Reason: ReasonAlreadyCanceling, Operation: t.op.ID, Msg: "It is being canceled already."}
+			return t.giveUp(in)
 		}
 		t.op.CancelBy, t.op.CancelAt, t.op.ChangedAt = in.By, t.now, t.now
 		t.event(EventCancelAsked, Starting, in.By)
@@ -259,13 +285,27 @@ func (t *turn) cancel(in CancelAsked) error {
 		t.event(EventCancelAsked, t.op.State, in.By)
 		t.move(Canceling, ReasonCanceledByPerson, "")
 	case Canceling, Watching:
-		return &Error{Code: CodeConflict, Reason: ReasonAlreadyCanceling, Operation: t.op.ID, Msg: "It is being canceled already."}
+		return t.giveUp(in)
 	case Succeeded, Failed, Canceled, Refused, Rejected, Expired, Stale:
 		return &Error{
 			Code: CodeConflict, Reason: ReasonAlreadyFinal, Operation: t.op.ID,
 			Msg: fmt.Sprintf("There is nothing to cancel: it is %s.", t.op.State),
 		}
 	}
+	return nil
+}
+
+// giveUpAfter is how long GitLab must have been out of reach until a second Cancel ends what cannot
+// be canceled.
+const giveUpAfter = 5 * time.Minute
+
+// giveUp answers a second Cancel.
+func (t *turn) giveUp(in CancelAsked) error {
+	if t.op.ErrorSince.IsZero() || t.now.Sub(t.op.ErrorSince) < giveUpAfter {
+		return &Error{Code: CodeConflict, Reason: ReasonAlreadyCanceling, Operation: t.op.ID, Msg: "It is being canceled already."}
+	}
+	t.event(EventCancelAsked, t.op.State, in.By)
+	t.end(Failed, ReasonOutcomeUnknown, "It was given up by a person, since GitLab cannot be asked. What it has started may still run: look in GitLab.")
 	return nil
 }
 
@@ -284,20 +324,53 @@ func (t *turn) retry(in RetryAsked) error {
 			Msg: fmt.Sprintf("It is still %s; only an operation that has ended can be retried.", t.op.State),
 		}
 	}
-	from := t.op.State
+	from, before := t.op.State, t.op
 	t.newRun()
 	t.op.Key, t.op.Number = in.Key, in.Number
+	if before.Reason == ReasonOutcomeUnknown {
+		// It may run after all: the same request again, so that it is looked for before it is sent.
+		t.op.Key, t.op.Number, t.op.ServerTime, t.op.Lost = before.Key, before.Number, before.ServerTime, max(1, before.Lost)
+	}
 	t.op.RunBy, t.op.RunByName = in.By, in.ByName
 	t.op.State, t.op.Reason, t.op.Detail = Requested, "", ""
 	t.event(EventNewRun, from, in.By)
 	return nil
 }
 
+// reopen begins the next run on what GitLab does without a request of ours: key, number and
+// pipelines are those of the run before.
+func (t *turn) reopen(reason Reason, detail string) {
+	before := t.op
+	t.newRun()
+	o := &t.op
+	o.Key, o.Number, o.ServerTime, o.Lost = before.Key, before.Number, before.ServerTime, before.Lost
+	o.Pipelines, o.StartedAt = before.Pipelines, t.now
+	o.State, o.Reason, o.Detail = Running, reason, detail
+	t.event(EventReopened, before.State, Actor{})
+}
+
+// extras notes pipelines that carry the run's key although only one was wanted.
+func (t *turn) extras(found []Pipeline) {
+	for _, p := range found {
+		p.Role = RoleExtra
+		i := slices.IndexFunc(t.op.Pipelines, func(old Pipeline) bool { return old.Ref == p.Ref })
+		switch {
+		case i < 0:
+			t.op.Pipelines = append(t.op.Pipelines, p)
+			t.op.ChangedAt = t.now
+			t.event(EventExtra, t.op.State, Actor{})
+		case t.op.Pipelines[i].Role == RoleExtra && t.op.Pipelines[i].Status != p.Status && !older(p, t.op.Pipelines[i]):
+			t.op.Pipelines[i] = p
+			t.op.ChangedAt = t.now
+		}
+	}
+}
+
 // newRun clears what belongs to the run that has ended. The card and the operation stay.
 func (t *turn) newRun() {
 	o := &t.op
 	o.Run++
-	o.Attempt, o.Outstanding, o.PostedAt, o.ServerTime = 0, false, time.Time{}, time.Time{}
+	o.Attempt, o.Lost, o.Outstanding, o.PostedAt, o.ServerTime = 0, 0, false, time.Time{}, time.Time{}
 	o.CancelBy, o.CancelAt = Actor{}, time.Time{}
 	o.Failure, o.Link, o.Pipelines = nil, "", nil
 	o.Errors, o.ErrorSince = 0, time.Time{}

@@ -75,11 +75,12 @@ func (w *walk) inputs() []Input {
 		Expire{},
 		Intend{ServerTime: w.now, Expected: time.Minute},
 		Posting{},
-		NotSent{ReasonRateLimited, "slow down"},
+		NotSent{Reason: ReasonRateLimited, Msg: "slow down", Lost: w.rand.IntN(2) == 0},
 		Created{Pipeline: w.pipeline(1, w.word(), w.now), Adopted: w.rand.IntN(2) == 0},
 		GitLabRefused{ReasonGitLabRefused, "no"},
 		w.look(),
 		Gone{},
+		Abandoned{"away all day"},
 		LookFailed{ReasonGitLabUnavailable, "away"},
 		CancelAsked{By: bob},
 		RetryAsked{By: bob, ByName: "bob", Key: strconv.Itoa(w.keys), Number: int64(w.keys)},
@@ -144,6 +145,8 @@ func (w *walk) step() {
 		w.t.Fatalf("step %d: %T changed its argument", w.steps, in)
 	}
 
+	second := before.State == Canceling || before.State == Starting && !before.CancelAt.IsZero()
+	model.away = second && !before.ErrorSince.IsZero() && w.now.Sub(before.ErrorSince) >= giveUpAfter
 	fits := model.fits(in)
 	if (err == nil) != fits {
 		w.t.Fatalf("step %d: %T in %s (run %d): got error %v, want it to fit: %t", w.steps, in, before.State, before.Run, err, fits)
@@ -226,6 +229,7 @@ func (w *walk) chain(before, after Operation, events []Event, fail func(string, 
 				fail("event %+v, want it from %s", e, at)
 			}
 			at, opened = e.To, opened+1
+		case EventExtra:
 		case EventPosting:
 			if before.State != Starting || before.Outstanding || !after.Outstanding || after.State != Starting {
 				fail("a POST was announced outside of starting, or beside another")

@@ -42,28 +42,29 @@ const selectOperation = `SELECT
 	o.from_platform, o.from_workspace, o.from_channel, o.from_thread,
 	o.action, o.cluster, o.instance, o.params, o.why, o.run, o.version, o.created_at, o.changed_at,
 	r.asked_platform, r.asked_workspace, r.asked_user, r.asked_name, r.key, r.number,
-	r.state, r.reason, r.detail, r.outstanding, r.attempt, r.posted_at, r.server_time,
-	r.cancel_platform, r.cancel_workspace, r.cancel_user, r.cancel_at, r.project, r.failure, r.link,
+	r.state, r.reason, r.detail, r.outstanding, r.attempt, r.lost, r.posted_at, r.server_time,
+	r.cancel_platform, r.cancel_workspace, r.cancel_user, r.cancel_at, r.project, r.follow, r.follow_within, r.failure, r.link,
 	r.expected, r.errors, r.error_since, r.run_at, r.started_at, r.finished_at
 	FROM operations o JOIN runs r ON r.op = o.nr AND r.run = o.run`
 
 func scanOperation(rows *sql.Rows) (nr int64, o ops.Operation, err error) {
 	var params, failure string
-	var expected int64
+	var expected, within int64
 	q := &o.Request
 	err = rows.Scan(
 		&nr, &o.ID, &q.Key, &q.Actor.Platform, &q.Actor.Workspace, &q.Actor.UserID, &q.ActorName,
 		&q.From.Platform, &q.From.Workspace, &q.From.Channel, &q.From.Thread,
 		&q.Action, &q.Target.Cluster, &q.Target.Instance, &params, &q.Why, &o.Run, &o.Version, at{&o.CreatedAt}, at{&o.ChangedAt},
 		&o.RunBy.Platform, &o.RunBy.Workspace, &o.RunBy.UserID, &o.RunByName, &o.Key, &o.Number,
-		&o.State, &o.Reason, &o.Detail, &o.Outstanding, &o.Attempt, at{&o.PostedAt}, at{&o.ServerTime},
-		&o.CancelBy.Platform, &o.CancelBy.Workspace, &o.CancelBy.UserID, at{&o.CancelAt}, &o.Project, &failure, &o.Link,
+		&o.State, &o.Reason, &o.Detail, &o.Outstanding, &o.Attempt, &o.Lost, at{&o.PostedAt}, at{&o.ServerTime},
+		&o.CancelBy.Platform, &o.CancelBy.Workspace, &o.CancelBy.UserID, at{&o.CancelAt}, &o.Project, &o.Follow, &within, &failure, &o.Link,
 		&expected, &o.Errors, at{&o.ErrorSince}, at{&o.RunAt}, at{&o.StartedAt}, at{&o.FinishedAt},
 	)
 	if err != nil {
 		return 0, o, err
 	}
 	o.Expected = time.Duration(expected) * time.Microsecond
+	o.FollowWithin = time.Duration(within) * time.Microsecond
 	return nr, o, errors.Join(fromJSON(params, &q.Params), fromJSON(failure, &o.Failure))
 }
 
@@ -227,20 +228,23 @@ func (t *tx) nr(id string) (nr int64, err error) {
 }
 
 func (t *tx) whyNotCreated(op ops.Operation) error {
-	var known, busy bool
-	_, err := t.c.one([]any{&known, &busy}, `SELECT
+	var known, taken, busy bool
+	_, err := t.c.one([]any{&known, &taken, &busy}, `SELECT
 		EXISTS (SELECT 1 FROM operations WHERE request_key = $1),
-		EXISTS (SELECT 1 FROM operations WHERE cluster = $2 AND instance = $3 AND unfinished)`,
-		op.Request.Key, op.Request.Target.Cluster, op.Request.Target.Instance)
+		EXISTS (SELECT 1 FROM operations WHERE id = $2),
+		EXISTS (SELECT 1 FROM operations WHERE cluster = $3 AND instance = $4 AND unfinished)`,
+		op.Request.Key, op.ID, op.Request.Target.Cluster, op.Request.Target.Instance)
 	switch {
 	case err != nil:
 		return err
 	case known:
 		return fmt.Errorf("create operation %s: %w", op.ID, ops.ErrDuplicate)
+	case taken:
+		return fmt.Errorf("create operation %s: %w", op.ID, ops.ErrIDTaken)
 	case busy && !op.State.Final():
 		return fmt.Errorf("create operation %s: %w", op.ID, ops.ErrBusy)
 	}
-	return t.doom(fmt.Errorf("create operation %s: the id is taken", op.ID))
+	return t.doom(fmt.Errorf("create operation %s: no row, and nothing in its way", op.ID))
 }
 
 // doom makes the transaction fail whatever its function returns: part of a change is written.
@@ -264,11 +268,11 @@ func (t *tx) NextNumber(_ context.Context, atLeast int64) (int64, error) {
 const insertRun = `INSERT INTO runs (
 	op, run, action, cluster, instance,
 	asked_platform, asked_workspace, asked_user, asked_name, key, number,
-	state, reason, detail, outstanding, attempt, posted_at, server_time,
-	cancel_platform, cancel_workspace, cancel_user, cancel_at, project, failure, link,
+	state, reason, detail, outstanding, attempt, lost, posted_at, server_time,
+	cancel_platform, cancel_workspace, cancel_user, cancel_at, project, follow, follow_within, failure, link,
 	expected, errors, error_since, run_at, started_at, finished_at)
 	SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20,
-	$21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31
+	$21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34
 	WHERE NOT EXISTS (SELECT 1 FROM runs WHERE key = $10 AND op <> $1)
 	AND NOT EXISTS (SELECT 1 FROM runs WHERE number = $11 AND op <> $1) ON CONFLICT DO NOTHING`
 
@@ -288,17 +292,17 @@ func (t *tx) insertRun(nr int64, op ops.Operation) error {
 }
 
 const updateRun = `UPDATE runs SET
-	state = $1, reason = $2, detail = $3, outstanding = $4, attempt = $5, posted_at = $6, server_time = $7,
-	cancel_platform = $8, cancel_workspace = $9, cancel_user = $10, cancel_at = $11, project = $12, failure = $13, link = $14,
-	expected = $15, errors = $16, error_since = $17, run_at = $18, started_at = $19, finished_at = $20
-	WHERE op = $21 AND run = $22 AND key = $23 AND number = $24`
+	state = $1, reason = $2, detail = $3, outstanding = $4, attempt = $5, lost = $6, posted_at = $7, server_time = $8,
+	cancel_platform = $9, cancel_workspace = $10, cancel_user = $11, cancel_at = $12, project = $13, follow = $14, follow_within = $15, failure = $16, link = $17,
+	expected = $18, errors = $19, error_since = $20, run_at = $21, started_at = $22, finished_at = $23
+	WHERE op = $24 AND run = $25 AND key = $26 AND number = $27`
 
 // runProgress is what changes while a run goes on, in the order of insertRun and updateRun.
 func runProgress(op ops.Operation) ([]any, error) {
 	failure, err := toJSON(op.Failure, op.Failure == nil)
 	return []any{
-		string(op.State), string(op.Reason), op.Detail, op.Outstanding, int64(op.Attempt), micros(op.PostedAt), micros(op.ServerTime),
-		op.CancelBy.Platform, op.CancelBy.Workspace, op.CancelBy.UserID, micros(op.CancelAt), op.Project, failure, op.Link,
+		string(op.State), string(op.Reason), op.Detail, op.Outstanding, int64(op.Attempt), int64(op.Lost), micros(op.PostedAt), micros(op.ServerTime),
+		op.CancelBy.Platform, op.CancelBy.Workspace, op.CancelBy.UserID, micros(op.CancelAt), op.Project, string(op.Follow), op.FollowWithin.Microseconds(), failure, op.Link,
 		op.Expected.Microseconds(), int64(op.Errors), micros(op.ErrorSince), micros(op.RunAt), micros(op.StartedAt), micros(op.FinishedAt),
 	}, err
 }

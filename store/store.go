@@ -163,12 +163,14 @@ func (s *Store) connect(ctx context.Context, path string, old bool, steps fs.FS)
 
 // dsn is the connection string. FULL because people and GitLab are told "recorded": NORMAL may
 // lose the last commits when the machine dies. IMMEDIATE because deferred transactions that read
-// and then write fail under contention. cache is in KiB.
+// and then write fail under contention. No mutex in SQLite, since database/sql lets only one
+// goroutine at a connection. cache is in KiB.
 func dsn(path, mode string, cache int) string {
 	q := url.Values{
 		"mode":          {mode},
 		"_synchronous":  {"FULL"},
 		"_busy_timeout": {"5000"},
+		"_mutex":        {"no"},
 		"_txlock":       {"immediate"},
 		"_foreign_keys": {"on"},
 		"_cache_size":   {strconv.Itoa(-cache)},

@@ -7,6 +7,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -52,13 +53,15 @@ type job struct {
 const (
 	selectDue = `SELECT id, seq, attempts FROM wakeups
 	WHERE kind = $1 AND (CASE WHEN leased_until > 0 THEN leased_until ELSE due_at END) <= $2
-	ORDER BY (CASE WHEN leased_until > 0 THEN leased_until ELSE due_at END) LIMIT $3`
+	ORDER BY (CASE WHEN leased_until > 0 THEN leased_until ELSE due_at END) LIMIT `
 	selectNext = `SELECT (CASE WHEN leased_until > 0 THEN leased_until ELSE due_at END) FROM wakeups
 	WHERE kind = $1 ORDER BY (CASE WHEN leased_until > 0 THEN leased_until ELSE due_at END) LIMIT 1`
 	lease = `UPDATE wakeups SET leased_until = $1, due_at = $2 WHERE kind = $3 AND id = $4`
 )
 
-// claim takes at most n wake-ups that are due.
+// claim takes at most n wake-ups that are due. The bound stands in the text of the statement, of
+// which there are as many as workers: SQLite plans by the value of a bound LIMIT, and would compile
+// the statement anew each time.
 func (t *tx) claim(kind ops.JobKind, now time.Time, n int) ([]job, error) {
 	var js []job
 	until := micros(now.Add(leaseTime))
@@ -67,7 +70,7 @@ func (t *tx) claim(kind ops.JobKind, now time.Time, n int) ([]job, error) {
 		err := rows.Scan(&j.id, &j.seq, &j.attempts)
 		js = append(js, j)
 		return err
-	}, selectDue, string(kind), micros(now), int64(n))
+	}, selectDue+strconv.Itoa(n), string(kind), micros(now))
 	if err != nil {
 		return nil, err
 	}
@@ -199,7 +202,10 @@ const (
 // should be none to give; Sweep is what makes a lost one harmless. Call it at the start and now
 // and then.
 func (s *Store) Sweep(ctx context.Context) (int, error) {
-	total := 0
+	total, err := s.straighten(ctx)
+	if err != nil {
+		return total, fmt.Errorf("sweep: %w", err)
+	}
 	for _, q := range []struct {
 		kind  ops.JobKind
 		query string
@@ -220,6 +226,34 @@ func (s *Store) Sweep(ctx context.Context) (int, error) {
 		total += len(ids)
 	}
 	return total, nil
+}
+
+const (
+	// farthest is longer than any work asks to be left alone: what is due later was written while
+	// the clock was wrong.
+	farthest   = 15 * time.Minute
+	lateWakeup = `UPDATE wakeups SET due_at = $1 WHERE leased_until = 0 AND due_at > $2`
+	lateLease  = `UPDATE wakeups SET leased_until = $1 WHERE leased_until > $2`
+)
+
+// straighten pulls in what a clock that was ahead has put off, and returns how much that was.
+func (s *Store) straighten(ctx context.Context) (int, error) {
+	now := s.clock.Now()
+	var n int64
+	err := s.writer.do(ctx, func(t *tx) error {
+		late, err := t.exec(lateWakeup, micros(now), micros(now.Add(farthest)))
+		if err != nil {
+			return err
+		}
+		lost, err := t.exec(lateLease, micros(now.Add(leaseTime)), micros(now.Add(2*leaseTime)))
+		n = late + lost
+		if n > 0 {
+			t.wakes.add(ops.JobAdvance, micros(now))
+			t.wakes.add(ops.JobDeliver, micros(now))
+		}
+		return err
+	})
+	return int(n), err
 }
 
 func (s *Store) wakeAll(ctx context.Context, kind ops.JobKind, ids []string, at time.Time) error {

@@ -80,7 +80,7 @@ func (s *Store) wait(ctx context.Context, b *bell, idle <-chan struct{}, busy bo
 // take claims at most n wake-ups, and returns when the next one after them is due.
 func (s *Store) take(ctx context.Context, kind ops.JobKind, n int) (js []job, next int64, err error) {
 	next = never
-	err = s.writer.do(ctx, func(t *tx) (err error) {
+	err = s.writer.doLate(ctx, func(t *tx) (err error) {
 		if js, err = t.claim(kind, s.clock.Now(), n); err != nil {
 			return err
 		}
@@ -99,7 +99,7 @@ func (s *Store) finish(ctx context.Context, j job, f Job) (next job, more bool) 
 	// The outcome is recorded also while ctx ends: else the work would be done twice.
 	keep := context.WithoutCancel(ctx)
 	var js []job
-	err := s.writer.do(keep, func(t *tx) (err error) {
+	err := s.writer.doLate(keep, func(t *tx) (err error) {
 		now := s.clock.Now()
 		if err := t.complete(j, again, failed, now); err != nil {
 			return err

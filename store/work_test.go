@@ -288,7 +288,7 @@ func TestSweepWakesTheForgotten(t *testing.T) {
 				return err
 			}
 		}
-		return tx.Wake(t.Context(), ops.JobAdvance, "op0", storetest.Start.Add(time.Hour))
+		return tx.Wake(t.Context(), ops.JobAdvance, "op0", storetest.Start.Add(10*time.Minute))
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -402,5 +402,34 @@ func TestT02_SeenRequestActsOnce(t *testing.T) {
 		if err := act(); !errors.Is(err, test.want) {
 			t.Errorf("%v later: got %v, want %v", test.after, err, test.want)
 		}
+	}
+}
+
+// A clock that was a year ahead when the machine started, and is then set right, must not put work
+// off for a year.
+func TestSweepPullsInWhatAWrongClockPutOff(t *testing.T) {
+	t.Parallel()
+	c := clock.NewFake(storetest.Start)
+	s := storetest.OpenIn(t, t.TempDir(), c)
+	wake := func(id string, at time.Time) {
+		t.Helper()
+		if err := s.Update(t.Context(), func(tx ops.Tx) error { return tx.Wake(t.Context(), ops.JobAdvance, id, at) }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	wake("op1", c.Now().AddDate(1, 0, 0))
+	wake("op2", c.Now().Add(10*time.Minute))
+	if n, err := s.Sweep(t.Context()); err != nil || n != 1 {
+		t.Errorf("sweep: got %d, %v, want 1", n, err)
+	}
+	var did []string
+	if _, err := s.Drain(t.Context(), ops.JobAdvance, func(_ context.Context, id string) (time.Time, error) {
+		did = append(did, id)
+		return time.Time{}, nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(did, []string{"op1"}) {
+		t.Errorf("done: got %v, want op1 only", did)
 	}
 }

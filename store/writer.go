@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"ocim/internal/clock"
 	"ocim/internal/crash"
 	"ocim/ops"
 )
@@ -24,6 +25,23 @@ const maxQueue = 1 << 14
 
 // errBusy: too many updates wait already.
 var errBusy = errors.New("too many updates wait for the disk")
+
+// A batch that follows one with several updates waits a moment for as many as that one had: those
+// who have been answered may be about to ask for the next. Each commit costs a sync of the disk,
+// so that under load fewer and larger ones do more. A single update never waits.
+const (
+	gatherFor   = 500 * time.Microsecond // at most; Go's timers may make it a millisecond
+	gatherProbe = 8                      // after so many batches one waits for one update more
+)
+
+// lateWait is how long updates that only record work in the background wait for others to share a
+// commit with. Each job makes two, and alone each would be a sync of the disk that somebody's
+// request may have to wait for.
+const lateWait = 2 * time.Millisecond
+
+// lateShare: of a batch full of what people and GitLab wait for, so many updates to one are those
+// that only record work in the background.
+const lateShare = 4
 
 // errClosed: the store takes no more updates.
 var errClosed = errors.New("store is closed")
@@ -58,6 +76,8 @@ type writer struct {
 
 	mu     sync.Mutex
 	queue  []*update
+	late   []*update // of work in the background: these wait while there are others
+	enough int       // the writer wants to hear of the queue when it has so many
 	closed bool
 }
 
@@ -68,7 +88,15 @@ func newWriter(s *Store, c *conn) *writer {
 // do runs f in a transaction of its own or together with others, and returns when the outcome is
 // on disk. When ctx ends before f has begun, f never runs; when it ends during the commit, the
 // outcome is not known and the error says so.
-func (w *writer) do(ctx context.Context, f func(*tx) error) error {
+func (w *writer) do(ctx context.Context, f func(*tx) error) error { return w.submit(ctx, &w.queue, f) }
+
+// doLate is do for work in the background: while the queue is full of other updates, these get a
+// part of each commit.
+func (w *writer) doLate(ctx context.Context, f func(*tx) error) error {
+	return w.submit(ctx, &w.late, f)
+}
+
+func (w *writer) submit(ctx context.Context, queue *[]*update, f func(*tx) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -78,17 +106,20 @@ func (w *writer) do(ctx context.Context, f func(*tx) error) error {
 		w.mu.Unlock()
 		return unavailable(errClosed)
 	}
-	if len(w.queue) >= maxQueue {
+	if len(*queue) >= maxQueue {
 		// Nobody waits for the abandoned ones; while the disk hangs, they would pile up.
-		w.queue = slices.DeleteFunc(w.queue, func(u *update) bool { return u.state.Load() == abandoned })
+		*queue = slices.DeleteFunc(*queue, func(u *update) bool { return u.state.Load() == abandoned })
 	}
-	if len(w.queue) >= maxQueue {
+	if len(*queue) >= maxQueue {
 		w.mu.Unlock()
 		return unavailable(errBusy)
 	}
-	w.queue = append(w.queue, u)
+	*queue = append(*queue, u)
+	enough := len(w.queue) >= w.enough
 	w.mu.Unlock()
-	w.ring()
+	if enough {
+		w.ring()
+	}
 
 	select {
 	case <-u.done:
@@ -136,32 +167,106 @@ func (w *writer) close(ctx context.Context) error {
 // run works until the store is closed and nothing waits.
 func (w *writer) run() {
 	defer close(w.over)
+	var g gathering
 	for range w.bell {
-		for {
+		for last := 0; ; {
 			// Those that the last commit has answered may have the next update at hand.
 			runtime.Gosched()
-			us, last := w.take()
-			if last {
+			w.gather(&g, last)
+			w.company()
+			us, people, over := w.take(g.goal)
+			if over {
 				return
 			}
 			if len(us) == 0 {
 				break
 			}
 			w.commit(us)
+			if last /= 2; people > 0 {
+				last = people
+			}
 		}
 	}
 }
 
-// take returns what waits, at most maxBatch, and whether nothing will ever come any more.
-func (w *writer) take() (us []*update, last bool) {
+// gathering is what the writer has learned of how many ask at the same time.
+type gathering struct {
+	goal    int // updates that are worth waiting for
+	batches int
+}
+
+// gather waits, but not long, until as many updates wait as seem to come together: as the last batch
+// had, and now and then one more, since batches that are small stay small.
+func (w *writer) gather(g *gathering, last int) {
+	if last < 2 {
+		g.goal = 0
+		return
+	}
+	if g.goal = max(g.goal, last); g.batches%gatherProbe == 0 {
+		g.goal++
+	}
+	g.batches++
+	w.await(min(g.goal, maxBatch), gatherFor, func() bool { return true })
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	n := min(len(w.queue), maxBatch)
-	us = w.queue[:n:n]
-	if w.queue = w.queue[n:]; len(w.queue) == 0 {
+	if came := len(w.queue); came > 0 {
+		g.goal = min(g.goal, came)
+	}
+}
+
+// company waits, while only work in the background has something to record, for somebody else.
+func (w *writer) company() {
+	w.await(1, lateWait, func() bool { return len(w.late) > 0 })
+}
+
+// await waits for n updates other than those of work in the background, at most for d, if the
+// condition holds, which is asked under the lock.
+func (w *writer) await(n int, d time.Duration, condition func() bool) {
+	w.mu.Lock()
+	select {
+	case <-w.bell: // rung for what waits now
+	default:
+	}
+	wait := len(w.queue) < n && !w.closed && condition()
+	if wait {
+		w.enough = n
+	}
+	w.mu.Unlock()
+	if !wait {
+		return
+	}
+	// The machine's time, whatever the store's clock says: this waits for goroutines.
+	fires, stop := clock.System{}.After(d)
+	select {
+	case <-w.bell:
+	case <-fires:
+	}
+	stop()
+	w.mu.Lock()
+	w.enough = 0
+	w.mu.Unlock()
+}
+
+// take returns what waits, at most maxBatch, how many of it are not work in the background, and
+// whether nothing will ever come any more. together is how many come at the same time otherwise.
+func (w *writer) take(together int) (us []*update, people int, over bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	people = min(len(w.queue), maxBatch)
+	late := maxBatch - people
+	if busy := max(people, together); busy > 0 {
+		late = min(late, max(1, busy/lateShare))
+	}
+	late = min(late, len(w.late))
+	us = append(make([]*update, 0, people+late), w.queue[:people]...)
+	us = append(us, w.late[:late]...)
+	if w.queue = w.queue[people:]; len(w.queue) == 0 {
 		w.queue = nil
 	}
-	return us, w.closed && n == 0
+	if w.late = w.late[late:]; len(w.late) == 0 {
+		w.late = nil
+	}
+	return us, people, w.closed && len(us) == 0
 }
 
 // commit runs us in one transaction and answers all of them after the commit.

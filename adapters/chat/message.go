@@ -103,7 +103,7 @@ const (
 	ButtonDanger  ButtonStyle = "danger"
 )
 
-// Dialog is a form in a window of its own.
+// Dialog is a form in a window of its own, or a question: without Fields it has an Intro.
 type Dialog struct {
 	Name   string // tells the handler which dialog was sent
 	Title  string // at most 24 characters

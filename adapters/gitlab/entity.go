@@ -85,6 +85,7 @@ type mergeRequestJSON struct {
 	TargetBranch    string `json:"target_branch"`
 	SourceProjectID int64  `json:"source_project_id"`
 	SHA             string `json:"sha"`
+	MergedAt        stamp  `json:"merged_at"`
 	MergeCommitSHA  string `json:"merge_commit_sha"`
 	SquashCommitSHA string `json:"squash_commit_sha"`
 }

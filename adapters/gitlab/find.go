@@ -28,63 +28,48 @@ const (
 )
 
 // Find implements [ops.Pipelines]. It lists the pipelines that were made by our kind of request since
-// a minute before s.CreatedAfter, and reads the variables of each. If several carry the key, which
-// never should be, the oldest is the one.
+// a minute before s.CreatedAfter, and reads the variables of each that is not another operation's. What the configuration says by now
+// of branch and way to start plays no part: the request may have been made before it said so.
 //
 // CodeDenied with ReasonOutcomeUnknown means that a pipeline was there which ocim may not look into:
 // it may be the one.
-func (a *Adapter) Find(ctx context.Context, s ops.PipelineSpec) (ops.Pipeline, bool, error) {
+func (a *Adapter) Find(ctx context.Context, s ops.PipelineSpec, others func(ops.PipelineRef) bool) ([]ops.Pipeline, error) {
 	ctx, cancel := a.within(ctx)
 	defer cancel()
 	p, err := a.project(s.Project)
 	if err != nil {
-		return ops.Pipeline{}, false, err
+		return nil, err
 	}
 	candidates, err := a.candidates(ctx, p, s)
 	if err != nil {
-		return ops.Pipeline{}, false, err
+		return nil, err
 	}
-	var found []pipelineJSON
+	var found []ops.Pipeline
 	var doubt error
-	for _, c := range candidates {
+	for _, c := range slices.Backward(candidates) { // they come newest first
+		if others(c.pipeline(p.name, "").Ref) {
+			continue
+		}
 		ours, err := a.isOurs(ctx, p, c, s)
 		switch {
 		case err != nil && ops.CodeOf(err) == ops.CodeUnavailable:
-			return ops.Pipeline{}, false, err
+			return nil, err
 		case err != nil:
 			doubt = err
 		case ours:
-			found = append(found, c)
+			found = append(found, c.pipeline(p.name, ops.RoleRoot))
 		}
 	}
-	if len(found) == 0 {
-		return ops.Pipeline{}, false, doubt
+	if len(found) > 0 {
+		return found, nil
 	}
-	// Candidates come newest first.
-	first := found[len(found)-1]
-	if len(found) > 1 {
-		ids := make([]int64, 0, len(found))
-		for _, f := range found {
-			ids = append(ids, f.ID)
-		}
-		a.log.WarnContext(ctx, "more than one pipeline carries the same key; the first one counts",
-			"project", p.name, "pipelines", ids)
-	}
-	return first.pipeline(p.name, ops.RoleRoot), true, nil
+	return nil, doubt
 }
 
 // candidates are the pipelines that could be s, newest first, each once.
 func (a *Adapter) candidates(ctx context.Context, p *project, s ops.PipelineSpec) ([]pipelineJSON, error) {
-	source := "trigger"
-	if s.Start == ops.StartPipeline {
-		source = "api"
-	}
 	opts := &gl.ListProjectPipelinesOptions{
-		ListOptions: gl.ListOptions{PerPage: perPage},
-		Source:      new(source), OrderBy: new("id"), Sort: new("desc"),
-	}
-	if ref := strings.TrimPrefix(strings.TrimPrefix(s.GitRef, "refs/heads/"), "refs/tags/"); ref != "" {
-		opts.Ref = new(ref)
+		ListOptions: gl.ListOptions{PerPage: perPage}, OrderBy: new("id"), Sort: new("desc"),
 	}
 	if !s.CreatedAfter.IsZero() {
 		opts.CreatedAfter = new(s.CreatedAfter.Add(-findOverlap).UTC())
@@ -99,7 +84,7 @@ func (a *Adapter) candidates(ctx context.Context, p *project, s ops.PipelineSpec
 			Msg: fmt.Sprintf("Project %s has more than %d new pipelines; ocim could not look through them all.", p.name, len(all)),
 		}
 	}
-	return all, nil
+	return slices.DeleteFunc(all, func(j pipelineJSON) bool { return j.Source != "" && j.Source != "trigger" && j.Source != "api" }), nil
 }
 
 // pipelines lists pipelines, each once: a pipeline that is made meanwhile shifts the pages.
@@ -123,26 +108,40 @@ func (a *Adapter) pipelines(ctx context.Context, p *project, opts *gl.ListProjec
 
 // isOurs reports whether the pipeline carries s.Key.
 func (a *Adapter) isOurs(ctx context.Context, p *project, c pipelineJSON, s ops.PipelineSpec) (bool, error) {
-	if s.KeyInName && strings.Contains(c.Name, s.Key) {
+	if isKey(s.Key) && strings.Contains(c.Name, s.Key) {
 		return true, nil
 	}
 	id := pipelineID{p.host.origin, c.ID}
 	if keys, known := a.carried.get(id); known && isKey(s.Key) {
 		return slices.Contains(keys, s.Key), nil
 	}
-	vars, err := a.variables(ctx, p, c.ID)
+	values, err := a.values(ctx, p, id)
 	if err != nil {
 		if s.KeyInName && c.Name != "" && ops.CodeOf(err) == ops.CodeDenied {
 			return false, nil // its name would have shown the key
 		}
 		return false, err
 	}
-	values := valuesOf(vars)
-	if len(vars) > 0 {
-		// Variables never change. None at all may be a replica that is behind: look again then.
-		a.carried.put(id, slices.DeleteFunc(slices.Clone(values), func(v string) bool { return !isKey(v) }))
-	}
 	return slices.Contains(values, s.Key), nil
+}
+
+// values reads what a pipeline was started with, and remembers the keys in it. When many look for
+// theirs at the same time, as after a restart, one of them reads for all.
+func (a *Adapter) values(ctx context.Context, p *project, id pipelineID) ([]string, error) {
+	v, err, _ := a.reading.Do(fmt.Sprintf("%s %d %d", id.host, p.ID, id.id), func() (any, error) {
+		vars, err := a.variables(ctx, p, id.id)
+		if err != nil {
+			return nil, err
+		}
+		values := valuesOf(vars)
+		if len(vars) > 0 {
+			// Variables never change. None at all may be a replica that is behind: look again then.
+			a.carried.put(id, slices.DeleteFunc(slices.Clone(values), func(v string) bool { return !isKey(v) }))
+		}
+		return values, nil
+	})
+	values, _ := v.([]string)
+	return values, err
 }
 
 // isKey reports whether v looks like a key: only such values are worth remembering.
@@ -196,11 +195,11 @@ func (a *Adapter) variables(ctx context.Context, p *project, id int64) ([]variab
 	}
 	code := ops.CodeOf(err)
 	if code == ops.CodeNotFound {
-		// GitLab hides what may not be read behind a 404 as well.
-		if _, again := a.pipeline(ctx, p, id); again == nil {
+		// GitLab hides what may not be read behind a 404 as well. Of a young pipeline a 404 proves
+		// nothing, even when another answer shows it: the two may come from different replicas.
+		code = ops.CodeUnavailable
+		if j, again := a.pipeline(ctx, p, id); again == nil && a.clock.Now().Sub(j.pipeline(p.name, "").CreatedAt) > settled {
 			code = ops.CodeDenied
-		} else {
-			code = ops.CodeUnavailable
 		}
 	} else if code != ops.CodeDenied {
 		return nil, err
@@ -235,7 +234,7 @@ func (a *Adapter) pipeline(ctx context.Context, p *project, id int64) (pipelineJ
 // Recent implements [ops.Repos]. The reference is the string in the payload's key ocim_ref, or in a
 // variable OCIM_REF where the pipeline was not started by a trigger. It looks into the 200 pipelines
 // that were changed last, and skips those whose variables it may not read.
-func (a *Adapter) Recent(ctx context.Context, name string, since time.Time) ([]ops.Found, error) {
+func (a *Adapter) Recent(ctx context.Context, name string, since time.Time, known func(ops.PipelineRef) bool) ([]ops.Found, error) {
 	ctx, cancel := a.within(ctx)
 	defer cancel()
 	p, err := a.project(name)
@@ -250,9 +249,12 @@ func (a *Adapter) Recent(ctx context.Context, name string, since time.Time) ([]o
 			OrderBy: new("updated_at"), Sort: new("desc"),
 		}, recentMax/perPage)
 		if err != nil {
-			return nil, err
+			return found, err
 		}
 		for _, j := range all {
+			if known(j.pipeline(p.name, ops.RoleRoot).Ref) {
+				continue
+			}
 			vars, err := a.variables(ctx, p, j.ID)
 			var e *ops.Error
 			if errors.As(err, &e) && e.Reason == ops.ReasonOutcomeUnknown {
@@ -261,7 +263,7 @@ func (a *Adapter) Recent(ctx context.Context, name string, since time.Time) ([]o
 				continue
 			}
 			if err != nil {
-				return nil, err
+				return found, err
 			}
 			if ref := reference(vars); ref != "" {
 				found = append(found, ops.Found{Pipeline: j.pipeline(p.name, ops.RoleRoot), Reference: ref})

@@ -29,7 +29,7 @@ func (w *walk) follow(ctx context.Context, p *project, root pipelineJSON) error 
 	branch := root.Ref
 	var landed string
 	if mr != nil {
-		w.out.MergeRequest = &ops.MergeRequest{IID: mr.IID, State: clip(mr.State, 50), URL: webURL(mr.WebURL)}
+		w.out.MergeRequest = &ops.MergeRequest{IID: mr.IID, State: clip(mr.State, 50), URL: webURL(mr.WebURL), MergedAt: mr.MergedAt.Time}
 		branch, landed = cmp.Or(mr.TargetBranch, branch), mr.landed()
 	}
 	found, err := w.byCommit(ctx, p, branch, landed)

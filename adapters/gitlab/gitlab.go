@@ -19,6 +19,7 @@ import (
 	"time"
 
 	gl "gitlab.com/gitlab-org/api/client-go/v2"
+	"golang.org/x/sync/singleflight"
 	"golang.org/x/time/rate"
 
 	"ocim/internal/clock"
@@ -95,6 +96,7 @@ type Adapter struct {
 	maxBody  int64
 	scrub    *strings.Replacer
 	carried  *memo[pipelineID, []string]
+	reading  singleflight.Group // of what fills carried
 	titles   *memo[commitID, []mention]
 }
 
@@ -192,7 +194,10 @@ func newHost(cfg Config, base string, allowed map[string]bool) (*host, error) {
 	if !allowed[o] {
 		return nil, fmt.Errorf("%s is not among the allowed hosts", o)
 	}
-	lim := &limiter{clock: cfg.Clock, bucket: rate.NewLimiter(rate.Limit(cfg.Rate), cfg.Burst)}
+	lim := &limiter{
+		clock: cfg.Clock, bucket: rate.NewLimiter(rate.Limit(cfg.Rate), cfg.Burst),
+		patience: cfg.Timeout / 2, // the wait counts as part of the call, which needs time as well
+	}
 	next := cfg.Transport
 	if next == nil {
 		next = dialer(allowed, cfg.Timeout)

@@ -35,6 +35,15 @@ type world struct {
 	t      *testing.T
 }
 
+// Find returns the first of what the adapter finds.
+func (w *world) Find(ctx context.Context, s ops.PipelineSpec) (ops.Pipeline, bool, error) {
+	found, err := w.Adapter.Find(ctx, s, nothingKnown)
+	if len(found) == 0 {
+		return ops.Pipeline{}, false, err
+	}
+	return found[0], true, err
+}
+
 func start() time.Time { return time.Date(2026, 5, 4, 10, 0, 0, 0, time.UTC) }
 
 func newWorld(t *testing.T, change ...func(*gitlab.Config)) *world {

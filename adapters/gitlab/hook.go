@@ -153,10 +153,6 @@ func (h *Hooks) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusMethodNotAllowed)
 		return
 	}
-	if r.ContentLength > h.maxBody {
-		h.refuse(w, r, http.StatusRequestEntityTooLarge, "larger than allowed")
-		return
-	}
 	sig, signed, why := h.signature(r.Header)
 	if why != "" {
 		h.refuse(w, r, http.StatusUnauthorized, why)
@@ -168,6 +164,10 @@ func (h *Hooks) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.refuse(w, r, http.StatusUnauthorized, "wrong or missing secret")
 		return
 	}
+	if r.ContentLength > h.maxBody {
+		h.tooLarge(w, r, len(tokens) > 0)
+		return
+	}
 	buf, _ := h.buffers.Get().(*bytes.Buffer)
 	buf.Reset()
 	defer h.keep(buf)
@@ -175,7 +175,7 @@ func (h *Hooks) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.refuse(w, r, http.StatusBadRequest, "the body ended early")
 		return
 	} else if n > h.maxBody {
-		h.refuse(w, r, http.StatusRequestEntityTooLarge, "larger than allowed")
+		h.tooLarge(w, r, len(tokens) > 0)
 		return
 	}
 	hosts := tokens
@@ -194,6 +194,18 @@ func (h *Hooks) keep(buf *bytes.Buffer) {
 	if buf.Cap() <= 256<<10 {
 		h.buffers.Put(buf)
 	}
+}
+
+// tooLarge answers a webhook that is not read. One that is known to be GitLab's is accepted all the
+// same, since GitLab stops calling whoever refuses some in a row, and polling sees what it tells.
+func (h *Hooks) tooLarge(w http.ResponseWriter, r *http.Request, known bool) {
+	if !known {
+		h.refuse(w, r, http.StatusRequestEntityTooLarge, "larger than allowed")
+		return
+	}
+	h.log.WarnContext(r.Context(), "webhook larger than allowed is not read", "limit", h.maxBody)
+	w.Header().Set("Connection", "close")
+	w.WriteHeader(http.StatusOK)
 }
 
 func (h *Hooks) refuse(w http.ResponseWriter, r *http.Request, status int, why string) {

@@ -183,7 +183,9 @@ func dialer(allowed map[string]bool, timeout time.Duration) *http.Transport {
 		MaxConnsPerHost:     64,
 		// Below the 60 s and more after which servers and balancers close: a request that meets a
 		// connection on its way down has an outcome that nobody knows.
-		IdleConnTimeout:        30 * time.Second,
+		IdleConnTimeout: 30 * time.Second,
+		// A connection that is cut without a word is noticed before the next requests are lost on it.
+		HTTP2:                  &http.HTTP2Config{SendPingTimeout: 10 * time.Second, PingTimeout: 5 * time.Second},
 		TLSHandshakeTimeout:    timeout / 2,
 		MaxResponseHeaderBytes: 256 << 10,
 	}
@@ -204,8 +206,9 @@ func checkAddress(_, address string, _ syscall.RawConn) error {
 // limiter spreads the calls to one GitLab and keeps silent while GitLab asks for it. It implements
 // [gl.RateLimiter].
 type limiter struct {
-	clock  clock.Clock
-	bucket *rate.Limiter
+	clock    clock.Clock
+	bucket   *rate.Limiter
+	patience time.Duration // longest wait for a turn
 
 	mu    sync.Mutex
 	until time.Time
@@ -218,8 +221,17 @@ func (e *pauseError) Error() string {
 	return "GitLab asked for no calls before " + e.until.Format(time.RFC3339)
 }
 
+// queueError says that the turn would come too late.
+type queueError struct{ until time.Time }
+
+func (e *queueError) Error() string { return "the next turn is at " + e.until.Format(time.RFC3339Nano) }
+
+func (e *queueError) Unwrap() error { return errWaiting }
+
 // Wait blocks until a call may be made. While GitLab has asked for silence it fails at once, so
-// that no worker stands still for minutes.
+// that no worker stands still for minutes. It also fails at once when the turn is far off: a place
+// in the queue that is given up later is lost, since those behind do not move up, and with enough
+// who give up nobody gets a turn any more.
 func (l *limiter) Wait(ctx context.Context) error {
 	now := l.clock.Now()
 	l.mu.Lock()
@@ -232,6 +244,10 @@ func (l *limiter) Wait(ctx context.Context) error {
 	d := r.DelayFrom(now)
 	if d <= 0 {
 		return nil
+	}
+	if d > l.patience {
+		r.CancelAt(now)
+		return &queueError{now.Add(d)}
 	}
 	if err := clock.Sleep(ctx, l.clock, d); err != nil {
 		r.CancelAt(l.clock.Now())

@@ -56,10 +56,46 @@ func (a *Adapter) Tree(ctx context.Context, s ops.TreeSpec) (ops.Snapshot, error
 			return ops.Snapshot{}, inside(err)
 		}
 	}
+	if err := w.rest(ctx); err != nil {
+		return ops.Snapshot{}, err
+	}
 	slices.SortStableFunc(w.out.FailedJobs, func(x, y ops.Job) int {
 		return cmp.Or(x.FinishedAt.Compare(y.FinishedAt), cmp.Compare(x.ID, y.ID))
 	})
 	return w.out, nil
+}
+
+// rest reads the known pipelines to which nothing led this time: their bridge or their merge request
+// may not be shown any more, or not yet again, and they may still run. Of a bridge that has been
+// retried only the last pipeline counts.
+func (w *walk) rest(ctx context.Context) error {
+	for _, k := range w.spec.Known {
+		home := w.a.projects[k.Ref.Project]
+		if home == nil || w.seen[k.Ref.ID] || w.replaced(k) {
+			continue
+		}
+		j, err := w.a.pipeline(ctx, home, k.Ref.ID)
+		switch code := ops.CodeOf(err); {
+		case code == ops.CodeNotFound:
+			w.out.Gone = append(w.out.Gone, k.Ref)
+		case err != nil && code != ops.CodeDenied:
+			return err
+		case err == nil && k.Role == ops.RoleExtra:
+			w.seen[j.ID] = true
+			w.out.Pipelines = append(w.out.Pipelines, j.pipeline(home.name, k.Role))
+		case err == nil:
+			if err := w.visit(ctx, home, j, k, 1); err != nil {
+				return inside(err)
+			}
+		}
+	}
+	return nil
+}
+
+func (w *walk) replaced(k ops.Pipeline) bool {
+	return k.Role == ops.RoleChild && k.Bridge != "" && slices.ContainsFunc(w.out.Pipelines, func(p ops.Pipeline) bool {
+		return p.Role == ops.RoleChild && p.Parent == k.Parent && p.Bridge == k.Bridge && p.Ref.ID > k.Ref.ID
+	})
 }
 
 // inside keeps a 404 below the root from being taken for the root's.

@@ -4,6 +4,7 @@ package mattermost_test
 
 import (
 	"context"
+	"encoding/json"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -117,6 +118,76 @@ func TestRealServer(t *testing.T) {
 	t.Run("card", r.card)
 	t.Run("dialog", r.dialog)
 	t.Run("people and places", r.places)
+	t.Run("set-up steps", r.setUpSteps)
+}
+
+// setUpSteps does what SetupSteps tells an administrator, on a server without a licence and with a
+// bot that has nothing yet, and nothing more.
+func (r *realBot) setUpSteps(t *testing.T) {
+	do := func(as, method, path string, body any) []byte {
+		t.Helper()
+		a, err := r.Do(t.Context(), as, method, path, body)
+		if err != nil || a.Err() != nil {
+			t.Fatalf("%s %s: %v, %v", method, path, err, a.Err())
+		}
+		return a.Body
+	}
+	read := func(b []byte, v any) {
+		t.Helper()
+		if err := json.Unmarshal(b, v); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const admin, fresh, roleName = mattermosttest.Admin, "fresh", "system_custom_group_admin"
+	var account struct {
+		ID    string `json:"user_id"`
+		Token string `json:"token"`
+	}
+	read(do(admin, http.MethodPost, "/bots", map[string]string{"username": fresh}), &account)
+	read(do(admin, http.MethodPost, "/users/"+account.ID+"/tokens", map[string]string{"description": "setup"}), &account)
+	do(admin, http.MethodPost, "/teams/"+r.TeamID+"/members", map[string]string{"team_id": r.TeamID, "user_id": account.ID})
+	r.Accounts[fresh] = mattermosttest.Account{ID: account.ID, Token: account.Token}
+	bot, err := mattermost.New(mattermost.Config{
+		Servers: []mattermost.Server{{
+			Name: workspace, URL: r.URL, BotToken: secret.New(account.Token), Teams: []string{mattermosttest.Team},
+			Command: fresh, PathSecret: secret.New(pathSecret),
+		}},
+		CallbackURL: r.url, Signer: signer(t, "k"), Tokens: &memTokens{m: map[string]secret.Secret{}}, Clock: clock.System{},
+		Logger: slog.New(slog.NewTextHandler(t.Output(), nil)),
+	}, r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(bot.Wait)
+	if err := bot.Register(t.Context()); ops.CodeOf(err) != ops.CodeDenied {
+		t.Errorf("register without the role: %v, want denied", err)
+	}
+	var role struct {
+		ID          string   `json:"id"`
+		Permissions []string `json:"permissions"`
+	}
+	permit := func(permission string) { // mmctl permissions add
+		t.Helper()
+		read(do(admin, http.MethodGet, "/roles/name/"+roleName, nil), &role)
+		do(admin, http.MethodPut, "/roles/"+role.ID+"/patch", map[string][]string{"permissions": append(role.Permissions, permission)})
+	}
+	permit("manage_slash_commands")
+	do(admin, http.MethodPut, "/users/"+account.ID+"/roles", map[string]string{"roles": "system_user " + roleName}) // mmctl permissions role assign
+	if err := bot.Register(t.Context()); err != nil {
+		t.Errorf("register with the role: %v", err)
+	}
+	private := r.Channels[mattermosttest.Private]
+	if a, err := r.Do(t.Context(), fresh, http.MethodGet, "/channels/"+private+"/posts", nil); err != nil || a.Status != http.StatusForbidden {
+		t.Errorf("the bot reads a private channel: %v, status %d, want 403", err, a.Status)
+	}
+	whisper := map[string]any{"user_id": r.Accounts["alice"].ID, "post": map[string]string{"channel_id": r.to.Channel, "message": "psst"}}
+	do(fresh, http.MethodPost, "/channels/"+r.to.Channel+"/members", map[string]string{"user_id": account.ID}) // it joins, as a post would make it
+	for _, want := range []int{http.StatusForbidden, http.StatusCreated} {
+		if a, err := r.Do(t.Context(), fresh, http.MethodPost, "/posts/ephemeral", whisper); err != nil || a.Status != want {
+			t.Errorf("a private post: %v, status %d, want %d", err, a.Status, want)
+		}
+		permit("create_post_ephemeral")
+	}
 }
 
 func (r *realBot) late(t *testing.T) {

@@ -45,6 +45,18 @@ type rendered struct {
 	attachments []*model.MessageAttachment
 }
 
+// editable moves the heading from the post's text into its attachment, where there is one. It looks
+// the same there; but a server with a PostEditTimeLimit refuses later edits of the text alone
+// (Mattermost: api4.postPatchChecks), and notifications show the attachment's fallback.
+func (p rendered) editable() rendered {
+	if len(p.attachments) == 0 {
+		return p
+	}
+	first := *p.attachments[0]
+	first.Pretext = p.message
+	return rendered{attachments: append([]*model.MessageAttachment{&first}, p.attachments[1:]...)}
+}
+
 // props are a post's properties. They are always sent whole: a patch replaces all of them, and
 // what is read back from a server has lost what its buttons do.
 func (p rendered) props(key string) model.StringInterface {
@@ -63,7 +75,7 @@ func (s *server) render(ctx context.Context, signer *ops.Signer, m chat.Message,
 	names := s.usernames(ctx, mentioned(m))
 	return renderMessage(m, names, func(button chat.Button) *model.PostActionIntegration {
 		return &model.PostActionIntegration{
-			URL: s.callback("actions"),
+			URL: s.callback(actionsRoute),
 			Context: map[string]any{
 				"t": button.Token,
 				"m": sealAction(signer, s.Name, button.Token, b),
@@ -217,6 +229,9 @@ func (l *layout) spans(t chat.Text, each int) string {
 		s.Text = chat.Cut(s.Text, each)
 		next := rune(0)
 		for _, after := range t[i+1:] {
+			if after.Style == chat.Break {
+				break
+			}
 			if after.Style != chat.Plain {
 				next = boundary
 				break
@@ -228,15 +243,17 @@ func (l *layout) spans(t chat.Text, each int) string {
 		}
 		l.span(&b, s, next)
 	}
-	return strings.TrimRight(b.String(), " ")
+	return strings.TrimRight(b.String(), " \n")
 }
 
 func (l *layout) span(b *strings.Builder, s chat.Span, next rune) {
 	prev, _ := utf8.DecodeLastRuneInString(b.String())
-	if b.Len() == 0 {
+	if b.Len() == 0 || prev == '\n' { // the start of a line
 		prev = 0
 	}
 	switch s.Style {
+	case chat.Break:
+		b.WriteString("\n") // shown as a line break, unlike in plain Markdown
 	case chat.Bold:
 		l.wrapped(b, "**", s.Text, prev)
 	case chat.Italic:
@@ -332,13 +349,15 @@ func color(t chat.Tone) string {
 }
 
 // footer is the text of a last Context block, if a footer can show it. Web clients show a footer as
-// plain text and others may not, so it must be the same text either way.
+// plain text and others may not, so it must be the same text either way, on one line.
 func footer(blocks []chat.Block) string {
 	if len(blocks) == 0 || blocks[len(blocks)-1].Kind != chat.Context {
 		return ""
 	}
 	t := blocks[len(blocks)-1].Text
-	if slices.ContainsFunc(t, func(s chat.Span) bool { return s.Style == chat.Link || s.Style == chat.Mention }) {
+	if slices.ContainsFunc(t, func(s chat.Span) bool {
+		return s.Style == chat.Link || s.Style == chat.Mention || s.Style == chat.Break
+	}) {
 		return ""
 	}
 	text := strings.TrimSpace(chat.Clean(t.String()))

@@ -35,8 +35,8 @@ func renderDialog(d chat.Dialog, channel string) (*slackapi.ModalViewRequest, er
 	if len(meta) > maxMetadata {
 		return nil, errors.New("dialog state too long")
 	}
-	if d.Name == "" || len(d.Name) > maxCallbackID || d.Title == "" || len(d.Fields) == 0 {
-		return nil, errors.New("dialog without name, title or fields")
+	if d.Name == "" || len(d.Name) > maxCallbackID || d.Title == "" || len(d.Fields) == 0 && d.Intro == "" {
+		return nil, errors.New("dialog without name, title or content")
 	}
 	view := &slackapi.ModalViewRequest{
 		Type:            slackapi.VTModal,

@@ -34,7 +34,7 @@ func TestCommandIsAnsweredPrivately(t *testing.T) {
 	}
 	want := chat.Incoming{
 		Kind: chat.Command, Actor: ops.Actor{Platform: "slack", Workspace: team, UserID: ann}, ActorName: "ann",
-		From: inOps(), Text: "deploy demo & more <@U0BEN0001>",
+		From: inOps(), Trigger: "/ocim", Text: "deploy demo & more <@U0BEN0001>",
 	}
 	if diff := cmp.Diff(want, got, cmpopts.IgnoreFields(chat.Incoming{}, "Key", "Reply")); diff != "" {
 		t.Errorf("incoming differs (-want +got):\n%s", diff)
@@ -470,6 +470,37 @@ func TestDialogState(t *testing.T) {
 	}
 }
 
+func TestDialogWithoutFieldsIsAQuestion(t *testing.T) {
+	t.Parallel()
+	incoming := make(chan chat.Incoming, 1)
+	r := newRig(t, rigOptions{handler: func(ctx context.Context, in chat.Incoming) chat.Answer {
+		if in.Kind == chat.Submit {
+			incoming <- in
+			return chat.Answer{}
+		}
+		question := testDialog()
+		question.Fields = nil
+		if err := in.Reply.OpenDialog(ctx, question); err != nil {
+			t.Errorf("open: %v", err)
+		}
+		return chat.Answer{}
+	}})
+	ctx := ctxOf(t)
+	if _, err := r.slack.Command(ctx, slacktest.CommandOpts{User: ann, Channel: ops1, Text: "deploy"}); err != nil {
+		t.Fatal(err)
+	}
+	views := r.slack.Views(ann)
+	if len(views) != 1 || !strings.Contains(r.slack.ReadView(views[0]), "Which one?") || views[0].Submit != "Deploy" {
+		t.Fatalf("got %+v, want one question", views)
+	}
+	if got, err := r.slack.SubmitView(ctx, ann, views[0].ID, nil); err != nil || !got.Closed {
+		t.Errorf("submit: %v, %+v", err, got)
+	}
+	if in := <-incoming; in.State != "sealed.state" || len(in.Values) != 0 {
+		t.Errorf("got %+v, want an answer without values", in)
+	}
+}
+
 func TestDialogsThatSlackWouldRefuseAreRefusedHere(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
@@ -478,7 +509,7 @@ func TestDialogsThatSlackWouldRefuseAreRefusedHere(t *testing.T) {
 	}{
 		{"state too long", func(d *chat.Dialog) { d.State = strings.Repeat("x", 3000) }},
 		{"no name", func(d *chat.Dialog) { d.Name = "" }},
-		{"no fields", func(d *chat.Dialog) { d.Fields = nil }},
+		{"no content", func(d *chat.Dialog) { d.Fields, d.Intro = nil, "" }},
 		{"field twice", func(d *chat.Dialog) { d.Fields = append(d.Fields, d.Fields[0]) }},
 		{"choice without options", func(d *chat.Dialog) { d.Fields[1].Options = nil }},
 		{"unknown kind", func(d *chat.Dialog) { d.Fields[0].Kind = "x" }},

@@ -3,6 +3,9 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"io"
 	"net"
@@ -171,7 +174,11 @@ func (l *live) sendSlack(r slacktest.Request) answer {
 	return l.send(u.Path, r.Header, r.Body)
 }
 
-func matterPath(kind string) string { return "/mattermost/" + kind + "/mm/" + rigPath }
+func matterPath(kind string) string {
+	m := hmac.New(sha256.New, []byte(rigPath))
+	m.Write([]byte(kind))
+	return "/mattermost/" + kind + "/mm/" + hex.EncodeToString(m.Sum(nil))
+}
 
 // matterCommand is a command of alice's as Mattermost would send it.
 func (k *talk) matterCommand(trigger, text string) url.Values {

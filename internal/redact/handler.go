@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"unicode"
 	"unicode/utf8"
 )
@@ -31,7 +33,7 @@ func (h *handler) Enabled(ctx context.Context, l slog.Level) bool { return h.nex
 
 // Handle implements [slog.Handler].
 func (h *handler) Handle(ctx context.Context, rec slog.Record) error {
-	clean := slog.NewRecord(rec.Time, rec.Level, h.text(rec.Message), rec.PC)
+	clean := slog.NewRecord(rec.Time, rec.Level, h.name(rec.Message).text, rec.PC)
 	rec.Attrs(func(a slog.Attr) bool {
 		clean.AddAttrs(h.attr(a))
 		return true
@@ -50,12 +52,13 @@ func (h *handler) WithAttrs(attrs []slog.Attr) slog.Handler {
 
 // WithGroup implements [slog.Handler].
 func (h *handler) WithGroup(name string) slog.Handler {
-	return &handler{r: h.r, next: h.next.WithGroup(h.text(name))}
+	return &handler{r: h.r, next: h.next.WithGroup(h.name(name).text)}
 }
 
 func (h *handler) attr(a slog.Attr) slog.Attr {
 	v := a.Value.Resolve()
-	key := h.text(a.Key)
+	n := h.name(a.Key)
+	key := n.text
 	switch v.Kind() {
 	case slog.KindGroup:
 		members := make([]slog.Attr, len(v.Group()))
@@ -64,22 +67,60 @@ func (h *handler) attr(a slog.Attr) slog.Attr {
 		}
 		return slog.Attr{Key: key, Value: slog.GroupValue(members...)}
 	case slog.KindString:
-		return slog.String(key, h.named(a.Key, v.String()))
+		return slog.String(key, h.named(n, v.String()))
 	case slog.KindAny:
 		if v.Any() == nil {
 			return slog.Attr{Key: key, Value: v}
 		}
-		return slog.String(key, h.named(a.Key, text(v.Any())))
+		return slog.String(key, h.named(n, text(v.Any())))
 	}
 	return slog.Attr{Key: key, Value: v}
 }
 
 // named is the text of a value, or the mask if its name says that it is a secret.
-func (h *handler) named(key, value string) string {
-	if value != "" && secretName.MatchString(key) {
+func (h *handler) named(n name, value string) string {
+	if value != "" && n.secret {
 		return Mask
 	}
 	return h.text(value)
+}
+
+// name is what is known of a key or message.
+type name struct {
+	text   string // fit for a log
+	secret bool   // as a key it says that its value is a secret
+}
+
+// names remembers keys and messages, which the program's code fixes and which are met again with
+// every record: to look each of them over costs more than all the rest of a record. What is long, or
+// comes when there are many, is not remembered.
+type names struct {
+	known sync.Map // string: name
+	count atomic.Int32
+}
+
+const (
+	maxNames   = 1024
+	maxNameLen = 80
+)
+
+// forget is called when there are new secrets.
+func (n *names) forget() {
+	n.known.Clear()
+	n.count.Store(0)
+}
+
+func (h *handler) name(s string) name {
+	if v, ok := h.r.names.known.Load(s); ok {
+		if n, ok := v.(name); ok {
+			return n
+		}
+	}
+	n := name{text: h.text(s), secret: secretName.MatchString(s)}
+	if len(s) <= maxNameLen && h.r.names.count.Add(1) <= maxNames {
+		h.r.names.known.Store(s, n)
+	}
+	return n
 }
 
 // text renders a value. fmt recovers from a String or Error method that panics.

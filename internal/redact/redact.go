@@ -39,6 +39,7 @@ type Redactor struct {
 	mu    sync.Mutex
 	forms map[string]struct{}
 	exact atomic.Pointer[strings.Replacer]
+	names names
 }
 
 // New returns a Redactor that knows the given secrets.
@@ -75,6 +76,7 @@ func (r *Redactor) Add(secrets ...secret.Secret) {
 		pairs = append(pairs, f, Mask)
 	}
 	r.exact.Store(strings.NewReplacer(pairs...))
+	r.names.forget()
 }
 
 // String returns s without secrets.

@@ -13,28 +13,38 @@ import (
 
 const mask = "***"
 
-// Secret is a value that prints as ***. The zero Secret is empty.
-type Secret struct{ value string }
+// Secret is a value that prints as ***. The zero Secret is empty. Secrets are compared with Equal,
+// never with ==.
+type Secret struct {
+	// A pointer, because fmt answers %p and other mistakes without asking Format, from the fields
+	// themselves (fmt: (*pp).badVerb). Of a pointer it prints the address.
+	value *string
+}
 
 // New wraps v.
-func New(v string) Secret { return Secret{value: v} }
+func New(v string) Secret { return Secret{value: &v} }
 
 // Reveal returns the value itself. Call it only where the value leaves for the peer it belongs to.
-func (s Secret) Reveal() string { return s.value }
+func (s Secret) Reveal() string {
+	if s.value == nil {
+		return ""
+	}
+	return *s.value
+}
 
 // Empty reports whether there is no value.
-func (s Secret) Empty() bool { return s.value == "" }
+func (s Secret) Empty() bool { return s.Reveal() == "" }
 
 // Len is the number of bytes, for minimum-length rules.
-func (s Secret) Len() int { return len(s.value) }
+func (s Secret) Len() int { return len(s.Reveal()) }
 
 // Equal compares in constant time, whatever the lengths. An empty Secret equals nothing, not even
 // an empty string: a missing secret must never open a door.
 func (s Secret) Equal(got string) bool {
-	if s.value == "" {
+	if s.Empty() {
 		return false
 	}
-	want, have := sha256.Sum256([]byte(s.value)), sha256.Sum256([]byte(got))
+	want, have := sha256.Sum256([]byte(s.Reveal())), sha256.Sum256([]byte(got))
 	return subtle.ConstantTimeCompare(want[:], have[:]) == 1
 }
 

@@ -64,6 +64,9 @@ func (l *Lab) Before(method string, f func()) {
 	l.before[method] = f
 }
 
+// Heal takes all faults of a method back.
+func (l *Lab) Heal(method string) { l.mu.Lock(); delete(l.faults, method); l.mu.Unlock() }
+
 // Hide makes Find see nothing, as a list that lags.
 func (l *Lab) Hide(hidden bool) { l.mu.Lock(); l.hidden = hidden; l.mu.Unlock() }
 
@@ -87,6 +90,18 @@ func (l *Lab) SetStatus(id int64, status string) {
 			if ops.PipelineFinal(status) {
 				p.FinishedAt = p.UpdatedAt
 			}
+		}
+	}
+}
+
+// Break makes a pipeline fail for what its configuration holds.
+func (l *Lab) Break(id int64, why string) {
+	l.SetStatus(id, "failed")
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for i := range l.pipelines {
+		if l.pipelines[i].Ref.ID == id {
+			l.pipelines[i].YAMLErrors = why
 		}
 	}
 }
@@ -186,18 +201,19 @@ func (l *Lab) Probe(ctx context.Context, _ string) (time.Time, error) {
 }
 
 // Find implements [ops.Pipelines].
-func (l *Lab) Find(ctx context.Context, s ops.PipelineSpec) (ops.Pipeline, bool, error) {
+func (l *Lab) Find(ctx context.Context, s ops.PipelineSpec, others func(ops.PipelineRef) bool) ([]ops.Pipeline, error) {
 	_, err := l.enter(ctx, "find")
 	defer l.mu.Unlock()
 	if err != nil || l.hidden {
-		return ops.Pipeline{}, false, err
+		return nil, err
 	}
+	var found []ops.Pipeline
 	for _, p := range l.pipelines {
-		if l.specs[p.Ref.ID].Key == s.Key && s.Key != "" {
-			return p, true, nil
+		if l.specs[p.Ref.ID].Key == s.Key && s.Key != "" && !others(p.Ref) {
+			found = append(found, p)
 		}
 	}
-	return ops.Pipeline{}, false, nil
+	return found, nil
 }
 
 // Create implements [ops.Pipelines].
@@ -232,6 +248,11 @@ func (l *Lab) Tree(ctx context.Context, s ops.TreeSpec) (ops.Snapshot, error) {
 			if j.Status == "failed" && !j.AllowFailure {
 				snap.FailedJobs = append(snap.FailedJobs, j)
 			}
+		}
+	}
+	for _, k := range s.Known {
+		if k.Role != ops.RoleRoot && !slices.ContainsFunc(l.pipelines, func(p ops.Pipeline) bool { return p.Ref == k.Ref }) {
+			snap.Gone = append(snap.Gone, k.Ref)
 		}
 	}
 	if len(snap.Pipelines) == 0 || snap.Pipelines[0].Ref.ID != s.Root.ID {
@@ -290,12 +311,12 @@ func (l *Lab) Latest(ctx context.Context, project string) (ops.Pipeline, bool, e
 }
 
 // Recent implements [ops.Repos].
-func (l *Lab) Recent(ctx context.Context, project string, since time.Time) ([]ops.Found, error) {
+func (l *Lab) Recent(ctx context.Context, project string, since time.Time, known func(ops.PipelineRef) bool) ([]ops.Found, error) {
 	_, err := l.enter(ctx, "recent")
 	defer l.mu.Unlock()
 	var out []ops.Found
 	for _, p := range l.pipelines {
-		if s, ok := l.specs[p.Ref.ID]; ok && p.Ref.Project == project && !p.CreatedAt.Before(since) {
+		if s, ok := l.specs[p.Ref.ID]; ok && p.Ref.Project == project && !p.CreatedAt.Before(since) && !known(p.Ref) {
 			out = append(out, ops.Found{Pipeline: p, Reference: s.Payload["ocim_ref"]})
 		}
 	}

@@ -35,6 +35,7 @@ func Run(t *testing.T, open Opener) {
 		{"a failed update leaves nothing", failureLeavesNothing},
 		{"a panic leaves nothing", panicLeavesNothing},
 		{"an error that is swallowed", swallowedError},
+		{"an id that is taken", idTaken},
 		{"a transaction that is over", over},
 		{"a canceled context", canceled},
 		{"views are consistent", consistentView},
@@ -432,10 +433,10 @@ func panicLeavesNothing(s *suite) {
 func swallowedError(s *suite) {
 	t := s.t
 	s.create(t, Op(1))
-	sameID := Op(2)
-	sameID.ID = Op(1).ID
+	sameKey := Op(2)
+	sameKey.Key = Op(1).Key
 	err := s.Update(t.Context(), func(tx ops.Tx) error {
-		_ = tx.Create(t.Context(), sameID, nil)
+		_ = tx.Create(t.Context(), sameKey, nil)
 		return tx.Create(t.Context(), Op(3), nil)
 	})
 	if err == nil {
@@ -521,4 +522,21 @@ func consistentView(s *suite) {
 	if got, want := s.get(t, op.ID).Detail, "changed"; got != want {
 		t.Errorf("after the view: got %q, want %q", got, want)
 	}
+}
+
+func idTaken(s *suite) {
+	t := s.t
+	s.create(t, Op(1))
+	sameID := Op(2)
+	sameID.ID = Op(1).ID
+	err := s.Update(t.Context(), func(tx ops.Tx) error {
+		if err := tx.Create(t.Context(), sameID, nil); !errors.Is(err, ops.ErrIDTaken) {
+			t.Errorf("create with an id that is taken: got %v, want ErrIDTaken", err)
+		}
+		return tx.Create(t.Context(), Op(3), nil)
+	})
+	if err != nil {
+		t.Errorf("the transaction goes on: got %v", err)
+	}
+	same(t, "operations", s.list(t, ops.Filter{}), []string{Op(3).ID, Op(1).ID})
 }

@@ -5,6 +5,7 @@ package chattest
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 
 	"ocim/adapters/chat"
@@ -21,10 +22,11 @@ type Sent struct {
 // Now is the content as people see it.
 func (s Sent) Now() chat.Message { return s.Versions[len(s.Versions)-1] }
 
-// Fault makes the next calls fail. Lost loses the answer of a call that took effect.
+// Fault makes the next call fail.
 type Fault struct {
 	Err  error
-	Lost bool
+	Lost bool // the call takes effect, and its answer is lost
+	Hang bool // the call waits until its context ends
 }
 
 // Platform is a chat platform in memory. Safe for concurrent use.
@@ -36,14 +38,20 @@ type Platform struct {
 	faults  map[string][]Fault // by method
 	blind   bool
 	gone    map[string]bool // user ids that are no members any more
+	closed  map[string]bool // channels in which the bot may not write
+	serves  []string        // workspaces; all if empty
+	rate    chat.Rate
 	hang    chan struct{}
 	calls   map[string]int
 	changed chan struct{}
 }
 
-// NewPlatform returns an empty platform.
+// NewPlatform returns an empty platform, as slow as Slack.
 func NewPlatform(name string) *Platform {
-	return &Platform{name: name, faults: map[string][]Fault{}, gone: map[string]bool{}, calls: map[string]int{}, changed: make(chan struct{})}
+	return &Platform{
+		name: name, faults: map[string][]Fault{}, gone: map[string]bool{}, closed: map[string]bool{}, calls: map[string]int{}, changed: make(chan struct{}),
+		rate: chat.Rate{PostsPerChannel: 1, EditsPerMinute: 40, MinEditGapMillis: 3000},
+	}
 }
 
 // Fail queues faults for a method: post, update, find, direct or member.
@@ -71,6 +79,25 @@ func (p *Platform) CannotFind() { p.mu.Lock(); p.blind = true; p.mu.Unlock() }
 
 // Remove takes a person out of every channel.
 func (p *Platform) Remove(userID string) { p.mu.Lock(); p.gone[userID] = true; p.mu.Unlock() }
+
+// Evict takes from the bot the right to write and to look in a channel, as removing it does.
+func (p *Platform) Evict(channel string) { p.mu.Lock(); p.closed[channel] = true; p.mu.Unlock() }
+
+// Invite undoes Evict.
+func (p *Platform) Invite(channel string) { p.mu.Lock(); delete(p.closed, channel); p.mu.Unlock() }
+
+// SetRate changes how fast the platform lets the bot write. It refuses nothing by itself.
+func (p *Platform) SetRate(r chat.Rate) { p.mu.Lock(); p.rate = r; p.mu.Unlock() }
+
+// Rate implements [chat.Platform].
+func (p *Platform) Rate() chat.Rate {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.rate
+}
+
+// Serve restricts the platform to these workspaces. At first it serves any.
+func (p *Platform) Serve(workspaces ...string) { p.mu.Lock(); p.serves = workspaces; p.mu.Unlock() }
 
 // Delete removes a message, as a person can.
 func (p *Platform) Delete(ref string) {
@@ -103,8 +130,17 @@ func (p *Platform) Calls(method string) int {
 }
 
 // enter counts the call and returns the fault that awaits it, if any.
-func (p *Platform) enter(ctx context.Context, method string) (Fault, error) {
+func (p *Platform) enter(ctx context.Context, method, workspace string) (Fault, error) {
+	if err := ctx.Err(); err != nil {
+		e := silent(err)
+		e.NotSent = true
+		return Fault{}, e
+	}
 	p.mu.Lock()
+	if len(p.serves) > 0 && !slices.Contains(p.serves, workspace) {
+		p.mu.Unlock()
+		return Fault{}, &ops.Error{Code: ops.CodeInvalid, Reason: ops.ReasonChatUnavailable, Msg: "This bot is not connected to that workspace."}
+	}
 	p.calls[method]++
 	hang := p.hang
 	var f Fault
@@ -116,8 +152,12 @@ func (p *Platform) enter(ctx context.Context, method string) (Fault, error) {
 		select {
 		case <-hang:
 		case <-ctx.Done():
-			return f, &ops.Error{Code: ops.CodeUnavailable, Reason: ops.ReasonChatUnavailable, Msg: "Chat does not answer.", Err: ctx.Err()}
+			return f, silent(ctx.Err())
 		}
+	}
+	if f.Hang {
+		<-ctx.Done()
+		return f, silent(ctx.Err())
 	}
 	if f.Err != nil && !f.Lost {
 		return f, f.Err
@@ -125,39 +165,73 @@ func (p *Platform) enter(ctx context.Context, method string) (Fault, error) {
 	return f, nil
 }
 
+func silent(cause error) *ops.Error {
+	return &ops.Error{Code: ops.CodeUnavailable, Reason: ops.ReasonChatUnavailable, Msg: "Chat does not answer.", Err: cause}
+}
+
 // Post implements [chat.Platform].
 func (p *Platform) Post(ctx context.Context, to ops.Conversation, m chat.Message) (string, error) {
-	f, err := p.enter(ctx, "post")
+	f, err := p.enter(ctx, "post", to.Workspace)
 	if err != nil {
 		return "", err
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if err := p.writable(to); err != nil {
+		return "", err
+	}
+	if to.Thread != "" && p.stands(to.Channel, to.Thread) == nil {
+		return "", noMessage()
+	}
 	s := &Sent{Ref: fmt.Sprintf("m%d", len(p.sent)+p.calls["post"]*1000), To: to, Versions: []chat.Message{m}}
 	p.sent = append(p.sent, s)
 	return s.Ref, f.Err
 }
 
 // Update implements [chat.Platform].
-func (p *Platform) Update(ctx context.Context, _ ops.Conversation, ref string, m chat.Message) error {
-	f, err := p.enter(ctx, "update")
+func (p *Platform) Update(ctx context.Context, to ops.Conversation, ref string, m chat.Message) error {
+	f, err := p.enter(ctx, "update", to.Workspace)
 	if err != nil {
 		return err
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if err := p.writable(to); err != nil {
+		return err
+	}
+	s := p.stands(to.Channel, ref)
+	if s == nil {
+		return noMessage()
+	}
+	s.Versions = append(s.Versions, m)
+	return f.Err
+}
+
+// writable refuses what a bot may not do that is not in the channel. The caller holds the lock.
+func (p *Platform) writable(to ops.Conversation) error {
+	if p.closed[to.Channel] {
+		return &ops.Error{Code: ops.CodeDenied, Reason: ops.ReasonChatUnavailable, Msg: "The bot may not post here.", Next: "Invite it."}
+	}
+	return nil
+}
+
+// stands is the message with that id, nil if there is none in the channel. The caller holds the lock.
+func (p *Platform) stands(channel, ref string) *Sent {
 	for _, s := range p.sent {
-		if s.Ref == ref {
-			s.Versions = append(s.Versions, m)
-			return f.Err
+		if s.Ref == ref && s.To.Channel == channel {
+			return s
 		}
 	}
+	return nil
+}
+
+func noMessage() error {
 	return &ops.Error{Code: ops.CodeNotFound, Reason: ops.ReasonChatUnavailable, Msg: "The message is gone."}
 }
 
 // Find implements [chat.Platform].
-func (p *Platform) Find(ctx context.Context, _ ops.Conversation, key string) (string, bool, error) {
-	if _, err := p.enter(ctx, "find"); err != nil {
+func (p *Platform) Find(ctx context.Context, to ops.Conversation, key string) (string, bool, error) {
+	if _, err := p.enter(ctx, "find", to.Workspace); err != nil {
 		return "", false, err
 	}
 	p.mu.Lock()
@@ -165,8 +239,11 @@ func (p *Platform) Find(ctx context.Context, _ ops.Conversation, key string) (st
 	if p.blind {
 		return "", false, chat.ErrCannotFind
 	}
+	if err := p.writable(to); err != nil {
+		return "", false, err
+	}
 	for _, s := range p.sent {
-		if s.Now().Key == key {
+		if s.Now().Key == key && s.To.Channel == to.Channel {
 			return s.Ref, true, nil
 		}
 	}
@@ -175,19 +252,28 @@ func (p *Platform) Find(ctx context.Context, _ ops.Conversation, key string) (st
 
 // Direct implements [chat.Platform].
 func (p *Platform) Direct(ctx context.Context, a ops.Actor) (ops.Conversation, error) {
-	_, err := p.enter(ctx, "direct")
-	return ops.Conversation{Platform: p.name, Workspace: a.Workspace, Channel: "D" + a.UserID}, err
+	if _, err := p.enter(ctx, "direct", a.Workspace); err != nil {
+		return ops.Conversation{}, err
+	}
+	return ops.Conversation{Platform: p.name, Workspace: a.Workspace, Channel: "D" + a.UserID}, nil
 }
 
 // Member implements [chat.Platform].
 func (p *Platform) Member(ctx context.Context, a ops.Actor, _ ops.Conversation) (chat.Membership, error) {
-	_, err := p.enter(ctx, "member")
+	if _, err := p.enter(ctx, "member", a.Workspace); err != nil {
+		return chat.Membership{}, err
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return chat.Membership{Active: true, Member: !p.gone[a.UserID]}, err
+	return chat.Membership{Active: true, Member: !p.gone[a.UserID]}, nil
 }
 
 // Permalink implements [chat.Platform].
 func (p *Platform) Permalink(to ops.Conversation, ref string) string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.serves) > 0 && !slices.Contains(p.serves, to.Workspace) {
+		return ""
+	}
 	return "https://chat.example/" + to.Channel + "/" + ref
 }

@@ -12,8 +12,8 @@ import (
 // In team Team there are an open channel Channel with alice, bob and the bot,
 // and a private channel Private with alice alone. carol and dave are in the
 // team and in neither channel; dave is team admin, Admin system admin. The bot
-// has a system role that holds the permission manage_slash_commands and no
-// other. (Team admins have it too, but may also post to every channel of the
+// has a system role that holds the permission manage_slash_commands, and
+// otherwise only what is of no use without a licence. (Team admins have it too, but may also post to every channel of the
 // team, private ones included, and let themselves in.)
 const (
 	Team    = "ops"
@@ -60,6 +60,7 @@ type channel struct {
 	id, teamID, kind, name, display, creator string
 	createAt, lastPostAt                     int64
 	members                                  map[string]bool
+	archived                                 bool
 	posts                                    []*record // by age
 }
 

@@ -4,56 +4,64 @@ package rig
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
+	"syscall"
 )
 
 const serverModule = "github.com/mattermost/mattermost/server/v8"
 
-// build returns the server's program and whether it had to be built now. The
-// program is kept in e2e/mattermost/bin under a name that changes with its
-// source, its modules and the Go release.
-func build(ctx context.Context) (program string, built bool, err error) {
+// build returns the path of the server's program. It is the program that make e2e-prepare builds, by the same command: the go command
+// itself knows whether there is anything to do. Tests in other processes that
+// want the program at the same time wait for each other.
+func build(ctx context.Context) (program string, err error) {
 	root, err := moduleRoot()
 	if err != nil {
-		return "", false, err
+		return "", err
 	}
 	source := filepath.Join(root, "e2e", "mattermost", "server")
-	sum := sha256.New()
-	for _, name := range []string{"main.go", "go.mod", "go.sum"} {
-		b, err := os.ReadFile(filepath.Join(source, name))
-		if err != nil {
-			return "", false, err
-		}
-		sum.Write(b)
+	bin := filepath.Join(root, "e2e", "mattermost", "bin")
+	program = filepath.Join(bin, "mattermost")
+	unlock, err := lock(bin)
+	if err != nil {
+		return "", err
 	}
-	sum.Write([]byte(runtime.Version()))
-	program = filepath.Join(root, "e2e", "mattermost", "bin", "mattermost-"+hex.EncodeToString(sum.Sum(nil))[:12])
+	defer unlock()
 
 	// The program reads its translations and templates from the module cache,
 	// so that the module must be there even when the program is.
 	if out, err := goTool(ctx, source, "mod", "download", serverModule); err != nil {
-		return "", false, fmt.Errorf("%w: module %s: %w\n%s", errUnavailable, serverModule, err, out)
-	}
-	if _, err := os.Stat(program); err == nil {
-		return program, false, nil
+		return "", fmt.Errorf("%w: module %s: %w\n%s", errUnavailable, serverModule, err, out)
 	}
 	if out, err := goTool(ctx, source, "list", "-deps", "-f", "{{.Standard}}", "."); err != nil {
-		return "", false, fmt.Errorf("%w: modules of the server: %w\n%s", errUnavailable, err, out)
+		return "", fmt.Errorf("%w: modules of the server: %w\n%s", errUnavailable, err, out)
 	}
 	// No -trimpath: the compiled-in source path is how the program finds the
 	// module cache.
-	part := fmt.Sprintf("%s.%d", program, os.Getpid())
-	if out, err := goTool(ctx, source, "build", "-ldflags=-s -w", "-o", part, "."); err != nil {
-		return "", false, fmt.Errorf("%w\n%s", err, out)
+	if out, err := goTool(ctx, source, "build", "-buildvcs=false", "-ldflags=-s -w", "-o", program, "."); err != nil {
+		return "", fmt.Errorf("%w\n%s", err, out)
 	}
-	return program, true, os.Rename(part, program)
+	return program, nil
+}
+
+// lock keeps other processes out of the directory, which it makes, until the
+// returned function is called. It ends with the process as well.
+func lock(dir string) (unlock func(), err error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
+	}
+	f, err := os.OpenFile(filepath.Join(dir, ".lock"), os.O_CREATE|os.O_RDWR, 0o644)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX); err != nil {
+		return nil, errors.Join(fmt.Errorf("lock %s: %w", dir, err), f.Close())
+	}
+	return func() { _ = f.Close() }, nil
 }
 
 // goTool runs the go command in dir, without this module's flags.

@@ -93,15 +93,22 @@ func setUp(ctx context.Context, tb testing.TB, url string) mattermosttest.World 
 }
 
 // letManageCommands gives a user the permission to manage slash commands by a
-// system role that has no other use here. Team admins have the permission too,
-// and the run of all channels with it.
+// system role that has no other use without a licence, as mattermost.SetupSteps
+// says: mmctl permissions add, then mmctl permissions role assign. Team admins
+// have the permission too, and the run of all channels with it.
 func (s setter) letManageCommands(ctx context.Context, userID string) {
 	s.tb.Helper()
 	const admin = mattermosttest.Admin
-	role := strings.Fields(mattermosttest.BotRoles)[1]
-	_, id := s.call(ctx, admin, http.MethodGet, "/roles/name/"+role, nil)
+	name := strings.Fields(mattermosttest.BotRoles)[1]
+	a, id := s.call(ctx, admin, http.MethodGet, "/roles/name/"+name, nil)
+	var role struct {
+		Permissions []string `json:"permissions"`
+	}
+	if err := json.Unmarshal(a.Body, &role); err != nil {
+		s.tb.Fatalf("set up Mattermost: the role %s: %v", name, err)
+	}
 	s.call(ctx, admin, http.MethodPut, "/roles/"+id+"/patch",
-		map[string][]string{"permissions": {"manage_slash_commands"}})
+		map[string][]string{"permissions": append(role.Permissions, "manage_slash_commands")})
 	s.call(ctx, admin, http.MethodPut, "/users/"+userID+"/roles", map[string]string{"roles": mattermosttest.BotRoles})
 }
 
