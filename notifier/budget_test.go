@@ -92,7 +92,7 @@ func TestBudgetKeepsAReserveForTheEndAndForFirstPosts(t *testing.T) {
 // before: nobody comes in vain, and nobody who comes later passes them.
 func TestBudgetGivesEachMessageATurn(t *testing.T) {
 	t.Parallel()
-	const n = 1000
+	const n = 300
 	for _, tc := range []struct {
 		name  string
 		burst int
