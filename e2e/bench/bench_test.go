@@ -121,8 +121,11 @@ func TestRatioIsTheMedianOverUndisturbedRounds(t *testing.T) {
 		return stretch{outcome: outcome{took: slices.Repeat([]time.Duration{d}, 10)}, disturbed: disturbed}
 	}
 	rs := rounds{
-		{at(1, false), at(2, false)}, {at(1, false), at(3, false)}, {at(1, false), at(4, false)},
-		{at(1, true), at(100, false)}, {at(1, false), at(100, true)},
+		{at(1, false), at(2, false)},
+		{at(1, false), at(3, false)},
+		{at(1, false), at(4, false)},
+		{at(1, true), at(100, false)},
+		{at(1, false), at(100, true)},
 	}
 	kept, note := rs.clean()
 	if got := kept.ratio(func(s stretch) float64 { return float64(s.quantile(.99)) }); got != 3 {

@@ -84,7 +84,7 @@ func (p *peers) serveSlack(w http.ResponseWriter, r *http.Request) {
 }
 
 // stages are the jobs of every pipeline here.
-var stages = [...]string{"generate", "build-image", "push-image", "plan", "apply", "deploy", "migrate", "smoke-test", "notify", "clean-up"} //nolint:gochecknoglobals // a table
+var stages = [...]string{"generate", "build-image", "push-image", "plan", "apply", "deploy", "migrate", "smoke-test", "notify", "clean-up"}
 
 func (p *peers) serveGitLab(w http.ResponseWriter, r *http.Request) {
 	p.gitlabCalls.Add(1)
