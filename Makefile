@@ -49,8 +49,9 @@ e2e: build e2e-prepare ## tests with real peers: Mattermost, PostgreSQL, Bolt
 	$(E2E) -timeout 20m $(ARGS) ./e2e/... $(E2E_SHOW)
 
 # Verbose, because the go command hides what passing packages print, and with it the banners of
-# peers that were not there.
-E2E := $(GO) test -v -tags $(TAGS),e2e -count=1
+# peers that were not there. These tests wait more than they work, so that more of them than there
+# are cores can go on at once.
+E2E := $(GO) test -v -tags $(TAGS),e2e -count=1 -parallel 6
 E2E_SHOW := | awk '!/^ *=== (RUN|PAUSE|CONT|NAME) /'
 
 # What make e2e needs and what takes long to make; e2e/mattermost/rig builds the server by the same

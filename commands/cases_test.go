@@ -223,6 +223,9 @@ func (r *rig) effects(out *strings.Builder, before []ops.Operation) {
 			for _, o := range f.Options {
 				fmt.Fprintf(out, " [%s]", o.Value)
 			}
+			if f.Default != "" {
+				fmt.Fprintf(out, " = %s", f.Default)
+			}
 			out.WriteString("\n")
 		}
 	}

@@ -11,21 +11,26 @@ import (
 )
 
 // click handles a pressed button. The token says what the button was made for; the row says what
-// is so now; the policy says who may. A button counts only on the very message that we posted.
+// is so now; the policy says who may. A button counts only on the very message that we posted: a
+// copy of it, wherever it stands, carries the same token and is answered with the way to the card.
 func (c *Commands) click(ctx context.Context, in chat.Incoming) (chat.Answer, error) {
 	capa, err := ops.OpenCapability(c.Service.Signer, in.Button)
 	if err != nil {
 		return chat.Answer{}, forged(err)
 	}
-	if capa.Platform != in.Actor.Platform || capa.Workspace != in.Actor.Workspace || capa.Channel != in.From.Channel {
-		return chat.Answer{}, forged(errors.New("button of another place"))
+	if capa.Platform != in.Actor.Platform || capa.Workspace != in.Actor.Workspace {
+		return chat.Answer{}, forged(errors.New("button of another workspace"))
 	}
 	op, err := c.operation(ctx, capa.Operation)
 	if err != nil {
 		return chat.Answer{}, err
 	}
-	if err := c.onCard(ctx, in, op.ID); err != nil {
+	card, err := c.cardOf(ctx, op.ID)
+	if err != nil {
 		return chat.Answer{}, err
+	}
+	if card.Ref == "" || card.Ref != in.Message || card.To.Channel != in.From.Channel || capa.Channel != in.From.Channel {
+		return chat.Answer{}, c.copied(capa.Verb, op)
 	}
 	if capa.Verb == "logs" {
 		return c.logs(ctx, op, "")
@@ -57,11 +62,19 @@ func forged(cause error) error {
 	return &ops.Error{Code: ops.CodeDenied, Reason: ops.ReasonForgedButton, Msg: "That button is not one of mine; nothing was done.", Err: cause}
 }
 
-// onCard checks that the button stands on the operation's card itself: a copy of it, posted by
-// anybody else, carries the same token.
-func (c *Commands) onCard(ctx context.Context, in chat.Incoming, id string) error {
-	var card ops.Delivery
-	err := c.Service.Store.View(ctx, func(r ops.Reader) error {
+// copied tells who pressed a button on a copy of a card, or on one that the bot keeps no more, how
+// things are and what to do. It does nothing, since nobody vouches for what stands around the button.
+func (c *Commands) copied(verb string, op ops.Operation) error {
+	return &ops.Error{
+		Code: ops.CodeStale, Reason: ops.ReasonCopiedCard, Operation: op.ID,
+		Msg:  fmt.Sprintf("That is not the card I keep for this operation; nothing was done. %s of %s is %s.", op.Request.Action, op.Request.Target, op.State),
+		Next: "Press the button on its card, or type " + c.Trigger + " " + verb + " " + op.ID + ".",
+	}
+}
+
+// cardOf is the card of an operation. Its Ref is empty if it does not stand.
+func (c *Commands) cardOf(ctx context.Context, id string) (card ops.Delivery, err error) {
+	err = c.Service.Store.View(ctx, func(r ops.Reader) error {
 		ds, err := r.Deliveries(ctx, id)
 		for _, d := range ds {
 			if d.Kind == ops.DeliverCard {
@@ -71,19 +84,16 @@ func (c *Commands) onCard(ctx context.Context, in chat.Incoming, id string) erro
 		return err
 	})
 	if err != nil {
-		return fmt.Errorf("read card of %s: %w", id, err)
+		return card, fmt.Errorf("read card of %s: %w", id, err)
 	}
 	if card.Ref == "" && !card.PostingAt.IsZero() { // it stands, but the answer to the post was lost
-		if p, ok := c.Platforms(in.Actor.Platform); ok {
+		if p, ok := c.Platforms(card.To.Platform); ok {
 			if ref, found, ferr := p.Find(ctx, card.To, card.Key); ferr == nil && found {
 				card.Ref = ref
 			}
 		}
 	}
-	if card.Ref == "" || card.Ref != in.Message || card.To.Channel != in.From.Channel {
-		return &ops.Error{Code: ops.CodeDenied, Reason: ops.ReasonForgedButton, Operation: id, Msg: "That is not the card I keep for this operation; nothing was done."}
-	}
-	return nil
+	return card, nil
 }
 
 // member asks the platform whether the person may still see the channel. Without an answer nothing

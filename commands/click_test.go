@@ -3,6 +3,7 @@ package commands
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -54,11 +55,11 @@ func TestClickIsCheckedFromAllSides(t *testing.T) {
 		{"as it should be", "carol", "cancel", nil, ""},
 		{"no token", "alice", "cancel", func(_ *rig, in *chat.Incoming) { in.Button = "" }, "forged_button"},
 		{"a token of one's own", "alice", "cancel", func(_ *rig, in *chat.Incoming) { in.Button = "eyJ2IjoiY2FuY2VsIn0.AAAA" }, "forged_button"},
-		{"another channel", "alice", "cancel", func(_ *rig, in *chat.Incoming) { in.From.Channel = "C2" }, "forged_button"},
+		{"another channel", "alice", "cancel", func(_ *rig, in *chat.Incoming) { in.From.Channel = "C2" }, "copied_card"},
 		{"another workspace", "alice", "cancel", func(_ *rig, in *chat.Incoming) { in.Actor.Workspace = "W2" }, "forged_button"},
 		{"another platform", "alice", "cancel", func(_ *rig, in *chat.Incoming) { in.Actor.Platform = "other" }, "forged_button"},
-		{"a copy of the card", "alice", "cancel", func(_ *rig, in *chat.Incoming) { in.Message = "m9999" }, "forged_button"},
-		{"logs on a copy of the card", "alice", "logs", func(_ *rig, in *chat.Incoming) { in.Message = "m9999" }, "forged_button"},
+		{"a copy of the card", "alice", "cancel", func(_ *rig, in *chat.Incoming) { in.Message = "m9999" }, "copied_card"},
+		{"logs on a copy of the card", "alice", "logs", func(_ *rig, in *chat.Incoming) { in.Message = "m9999" }, "copied_card"},
 		{"a verb that no button has", "alice", "cancel", func(r *rig, in *chat.Incoming) {
 			in.Button = ops.Capability{
 				Verb: "explode", Operation: r.last().ID, Run: 1, Platform: "fake", Workspace: "W1", Channel: "C1", Expires: r.clock.Now().Unix() + 60,
@@ -91,10 +92,34 @@ func TestClickIsCheckedFromAllSides(t *testing.T) {
 			if op := r.last(); op.State != ops.Running || !op.CancelAt.IsZero() {
 				t.Errorf("got %s, want nothing done", op.State)
 			}
-			if tc.says == "forged_button" && r.dialog != nil {
+			if (tc.says == "forged_button" || tc.says == "copied_card") && r.dialog != nil {
 				t.Error("a form was opened")
 			}
 		})
+	}
+}
+
+// A button of ours that stands elsewhere than on the card is no forgery: people forward cards, and a
+// card may have been replaced.
+func TestClickOnACopyShowsTheWay(t *testing.T) {
+	t.Parallel()
+	for _, verb := range []string{"cancel", "logs"} {
+		r := newRig(t)
+		id := running(r)
+		in := r.button("alice", id, verb)
+		in.Message, in.From.Channel, in.Trigger = "m9999", "C2", "/chatops"
+		ans := r.commands.Handle(t.Context(), in)
+		got := read(ans.Message)
+		for _, want := range []string{"deploy of eu/demo is running", "type /chatops " + verb + " " + id, "copied_card"} {
+			if !strings.Contains(got, want) {
+				t.Errorf("%s: got %q, want it to contain %q", verb, got, want)
+			}
+		}
+		if !slices.ContainsFunc(ans.Message.Blocks, func(b chat.Block) bool {
+			return slices.ContainsFunc(b.Text, func(s chat.Span) bool { return s.Style == chat.Link && strings.Contains(s.URL, "/C1/") })
+		}) {
+			t.Errorf("%s: got no link to the card in %+v", verb, ans.Message.Blocks)
+		}
 	}
 }
 

@@ -7,6 +7,8 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"ocim/adapters/chat"
 	"ocim/ops"
@@ -23,10 +25,7 @@ func deployCommand() *Command {
 
 func runDeploy(ctx context.Context, c *Call) (chat.Answer, error) {
 	name, ok := c.Args["instance"]
-	switch {
-	case !ok && (c.Plan || len(c.Pairs) > 0): // the list would start something, and without what was said
-		return chat.Answer{}, c.missing("an instance")
-	case !ok:
+	if !ok {
 		return c.pick(ctx)
 	}
 	r, err := c.request(ctx, name)
@@ -56,10 +55,17 @@ func (c *Call) request(ctx context.Context, name string) (ops.Request, error) {
 	if err != nil && (ops.CodeOf(err) != ops.CodeUnavailable || t.Cluster == "") {
 		return ops.Request{}, err
 	}
-	if err := c.openly(t); err != nil {
+	_, action, err := c.Service.Fleet.Action(t.Cluster, c.Command.Name)
+	if err != nil {
 		return ops.Request{}, err
 	}
-	params := maps.Clone(c.Pairs)
+	if err := c.openly(action.Params); err != nil {
+		return ops.Request{}, err
+	}
+	params, err := fold(action.Params, c.Pairs)
+	if err != nil {
+		return ops.Request{}, err
+	}
 	why := params["why"]
 	delete(params, "why")
 	if len(why) > 500 {
@@ -73,16 +79,13 @@ func (c *Call) request(ctx context.Context, name string) (ops.Request, error) {
 
 // openly refuses secret parameters in the text of a command: chat platforms keep that text, in logs
 // and in the history of the input field. The form takes them.
-func (c *Call) openly(t ops.Target) error {
+func (c *Call) openly(declared []ops.ActionParam) error {
 	if c.In.Kind != chat.Command {
 		return nil
 	}
-	_, action, err := c.Service.Fleet.Action(t.Cluster, c.Command.Name)
-	if err != nil {
-		return err
-	}
-	for _, p := range action.Params {
-		if _, given := c.Pairs[p.Name]; given && p.Secret {
+	for _, p := range declared {
+		given := func(key string) bool { return strings.EqualFold(key, p.Name) }
+		if p.Secret && slices.ContainsFunc(slices.Collect(maps.Keys(c.Pairs)), given) {
 			return &ops.Error{
 				Code: ops.CodeInvalid, Reason: ops.ReasonInvalidParam, Msg: p.Name + " is secret, and chat keeps the text of commands; nothing was done.",
 				Next: "Give it in the form that " + c.Trigger + " " + c.Command.Name + " opens, and change the value that you have typed here.",
@@ -90,6 +93,30 @@ func (c *Call) openly(t ops.Target) error {
 		}
 	}
 	return nil
+}
+
+// fold gives keys the case in which they are declared: phones write the first word of a line, and
+// what follows a full stop, with a capital letter.
+func fold(declared []ops.ActionParam, given map[string]string) (map[string]string, error) {
+	names := []string{"why"}
+	for _, p := range declared {
+		names = append(names, p.Name)
+	}
+	out := make(map[string]string, len(given))
+	for _, key := range slices.Sorted(maps.Keys(given)) {
+		name := key
+		if !slices.Contains(names, key) {
+			near := slices.Clone(names)
+			if near = slices.DeleteFunc(near, func(n string) bool { return !strings.EqualFold(n, key) }); len(near) == 1 {
+				name = near[0]
+			}
+		}
+		if _, twice := out[name]; twice {
+			return nil, invalid("%s is given twice.", quote(name))
+		}
+		out[name] = given[key]
+	}
+	return out, nil
 }
 
 // Accepted is what the template "accepted" sees.
@@ -158,10 +185,21 @@ func planBody(s ops.PipelineSpec) string {
 	return strings.NewReplacer(`\u003c`, "<", `\u003e`, ">").Replace(string(text))
 }
 
-// pick opens the list of instances.
+// pick opens the list of instances. What was typed without an instance stands in the form already.
 func (c *Call) pick(ctx context.Context) (chat.Answer, error) {
 	if c.In.Reply == nil {
 		return chat.Answer{}, c.missing("an instance")
+	}
+	var declared []ops.ActionParam
+	for _, a := range c.Service.Fleet.Actions(c.Command.Name) {
+		declared = append(declared, a.Params...)
+	}
+	if err := c.openly(declared); err != nil {
+		return chat.Answer{}, err
+	}
+	given, err := fold(nil, c.Pairs)
+	if err != nil {
+		return chat.Answer{}, err
 	}
 	ask, cancel := context.WithTimeout(ctx, liveWait)
 	defer cancel()
@@ -176,12 +214,15 @@ func (c *Call) pick(ctx context.Context) (chat.Answer, error) {
 	}
 	d := chat.Dialog{
 		Name: dialogDeploy, Title: "Deploy an instance", Submit: "Deploy",
-		State: c.seal(dialogState{Dialog: dialogDeploy, From: c.In.From}, c.In.Actor),
+		State: c.seal(dialogState{Dialog: dialogDeploy, From: c.In.From, Plan: c.Plan}, c.In.Actor),
 		Fields: []chat.Field{
 			{Name: "instance", Label: "Instance", Kind: chat.FieldSearch, Options: options(all, "", 100)},
-			{Name: "params", Label: "Parameters", Kind: chat.FieldText, Optional: true, Hint: "key=value, blanks between; leave empty for none", MaxLen: 150},
-			{Name: "why", Label: "Why", Kind: chat.FieldText, Optional: true, Hint: "shown on the card", MaxLen: 150},
+			textField(chat.Field{Name: "params", Label: "Parameters", Hint: "key=value, blanks between; leave empty for none", Default: typedPairs(given)}),
+			textField(chat.Field{Name: "why", Label: "Why", Hint: "shown on the card", Default: given["why"]}),
 		},
+	}
+	if c.Plan {
+		d.Title, d.Submit = "Plan a deploy", "Show the plan"
 	}
 	if err := c.In.Reply.OpenDialog(ctx, d); err != nil {
 		c.Log.Warn("open the list of instances", "actor", c.In.Actor.String(), "err", err)
@@ -195,6 +236,31 @@ func (c *Call) pick(ctx context.Context) (chat.Answer, error) {
 		}
 	}
 	return chat.Answer{}, nil
+}
+
+// textField completes an optional field of text. Mattermost takes 150 characters on one line and
+// 3,000 on several (model/integration_action.go, DialogElementTextMaxLength and -Textarea-).
+func textField(f chat.Field) chat.Field {
+	f.Kind, f.Optional, f.MaxLen = chat.FieldText, true, 150
+	if utf8.RuneCountInString(f.Default) > f.MaxLen {
+		f.Kind, f.MaxLen = chat.FieldLines, 3000
+	}
+	return f
+}
+
+// typedPairs writes parameters as they could be typed, without why, which has its own field.
+func typedPairs(pairs map[string]string) string {
+	var out []string
+	for _, k := range slices.Sorted(maps.Keys(pairs)) {
+		v := pairs[k]
+		if strings.ContainsFunc(v, func(r rune) bool { return unicode.IsSpace(r) || strings.ContainsRune(`"'\`, r) }) {
+			v = `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(v) + `"`
+		}
+		if k != "why" {
+			out = append(out, k+"="+v)
+		}
+	}
+	return strings.Join(out, " ")
 }
 
 // options lists targets that contain what was typed, at most n.

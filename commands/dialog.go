@@ -3,7 +3,10 @@ package commands
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"ocim/adapters/chat"
 	"ocim/ops"
@@ -27,6 +30,7 @@ type dialogState struct {
 	From      ops.Conversation `json:"f"`
 	Operation string           `json:"o,omitempty"`
 	Run       int              `json:"r,omitempty"`
+	Plan      bool             `json:"p,omitempty"` // show what would be sent, and send nothing
 }
 
 func (c *Commands) seal(s dialogState, opener ops.Actor) string {
@@ -62,7 +66,7 @@ func (c *Commands) submit(ctx context.Context, in chat.Incoming) (chat.Answer, e
 	in.From = s.From
 	switch s.Dialog {
 	case dialogDeploy:
-		return c.submitDeploy(ctx, in)
+		return c.submitDeploy(ctx, in, s.Plan)
 	case dialogCancel:
 		op, err := c.Service.Cancel(ctx, s.Operation, s.Run, in.Actor, in.Key)
 		if err != nil {
@@ -73,7 +77,7 @@ func (c *Commands) submit(ctx context.Context, in chat.Incoming) (chat.Answer, e
 	return chat.Answer{}, &ops.Error{Code: ops.CodeInvalid, Reason: ops.ReasonInvalidCommand, Msg: "That form is not known here."}
 }
 
-func (c *Commands) submitDeploy(ctx context.Context, in chat.Incoming) (chat.Answer, error) {
+func (c *Commands) submitDeploy(ctx context.Context, in chat.Incoming, plan bool) (chat.Answer, error) {
 	if err := c.Service.May(in.Actor, ops.MayStart); err != nil {
 		return chat.Answer{}, err
 	}
@@ -83,36 +87,59 @@ func (c *Commands) submitDeploy(ctx context.Context, in chat.Incoming) (chat.Ans
 	}
 	ws, err := words(in.Values["params"])
 	if err != nil {
-		return fieldError("params", err), nil
+		return c.fieldError(ctx, "params", err), nil
 	}
 	for _, w := range ws {
 		if len(w) > 0 && w[0] == '-' {
-			return fieldError("params", invalid("No flags here, only key=value.")), nil
+			return c.fieldError(ctx, "params", invalid("No flags here, only key=value.")), nil
 		}
 	}
 	call, err := parse(cmd, append([]string{in.Values["instance"]}, ws...))
 	if err != nil {
-		return fieldError("params", err), nil
+		return c.fieldError(ctx, "params", err), nil
 	}
 	if in.Values["instance"] == "" {
-		return fieldError("instance", invalid("Choose an instance.")), nil
+		return c.fieldError(ctx, "instance", invalid("Choose an instance.")), nil
 	}
 	if why := in.Values["why"]; why != "" {
 		call.Pairs["why"] = why
 	}
-	call.Commands, call.In = c, in
+	call.Commands, call.In, call.Plan = c, in, plan
 	a, err := runDeploy(ctx, call)
 	switch ops.ReasonOf(err) { //nolint:exhaustive // the others belong to no field
 	case ops.ReasonUnknownInstance, ops.ReasonAmbiguousInstance, ops.ReasonInstanceBusy, ops.ReasonUnknownCluster:
-		return fieldError("instance", err), nil
+		return c.fieldError(ctx, "instance", err), nil
 	case ops.ReasonUnknownParam, ops.ReasonInvalidParam, ops.ReasonMissingParam:
-		return fieldError("params", err), nil
+		return c.fieldError(ctx, "params", err), nil
 	}
 	return a, err
 }
 
-func fieldError(field string, err error) chat.Answer {
-	return chat.Answer{Errors: map[string]string{field: chat.Cut(ops.UserMsg(err), 150)}}
+// maxFieldError is what Slack shows at a field; Mattermost takes more.
+const maxFieldError = 150
+
+// fieldError puts an error beside a field and keeps the form open. The word of the reason is always
+// there; of suggestions, remedy and link it has what fits, in this order.
+func (c *Commands) fieldError(ctx context.Context, field string, err error) chat.Answer {
+	text, word := ops.UserMsg(err), " ("+string(ops.ReasonOf(err))+")"
+	var more []string
+	if e, ok := errors.AsType[*ops.Error](err); ok {
+		if len(e.Suggest) > 0 {
+			more = append(more, "Did you mean "+strings.Join(e.Suggest, ", ")+"?")
+		}
+		more = append(more, e.Next)
+		if e.Operation != "" {
+			more = append(more, c.permalink(ctx, e.Operation))
+		}
+	}
+	room := maxFieldError - utf8.RuneCountInString(word)
+	text = chat.Cut(text, room)
+	for _, m := range more {
+		if m != "" && utf8.RuneCountInString(text)+1+utf8.RuneCountInString(m) <= room {
+			text += " " + m
+		}
+	}
+	return chat.Answer{Errors: map[string]string{field: text + word}}
 }
 
 // suggest answers a searching field while the person types. Without a valid state it stays empty:

@@ -19,7 +19,7 @@ type Config struct {
 	Service   *ops.Service
 	Platforms func(name string) (chat.Platform, bool)
 	Templates *chat.Templates
-	Trigger   string // how the command is typed, such as /ocim
+	Trigger   string // how commands begin, such as /ocim, where a request does not say it
 	Log       *slog.Logger
 	PerMinute int // requests that one person may make in a minute; 0: no bound
 }
@@ -39,6 +39,8 @@ func New(c Config) *Commands {
 
 // Handle implements [chat.Handler].
 func (c *Commands) Handle(ctx context.Context, in chat.Incoming) chat.Answer {
+	ctx = ops.Urgent(ctx)
+	c = c.speakingTo(in)
 	if wait, first := c.limit.take(in.Actor); wait > 0 {
 		return c.tooMany(ctx, in, wait, first)
 	}
@@ -58,6 +60,17 @@ func (c *Commands) Handle(ctx context.Context, in chat.Incoming) chat.Answer {
 		return a
 	}
 	return c.refusal(ctx, in, err)
+}
+
+// speakingTo returns c with the trigger that is typed where in comes from: an operator may have
+// given the command another name there.
+func (c *Commands) speakingTo(in chat.Incoming) *Commands {
+	if in.Trigger == "" || in.Trigger == c.Trigger {
+		return c
+	}
+	there := *c
+	there.Trigger = in.Trigger
+	return &there
 }
 
 func (c *Commands) command(ctx context.Context, in chat.Incoming) (chat.Answer, error) {

@@ -2,8 +2,12 @@ package commands
 
 import (
 	"context"
+	"maps"
+	"slices"
+	"strings"
 
 	"ocim/adapters/chat"
+	"ocim/ops"
 )
 
 func helpCommand() *Command {
@@ -67,6 +71,9 @@ func (c *Commands) helpView(cmd *Command) HelpView {
 // help explains a command to the person who asks.
 func (c *Call) help(cmd *Command) (chat.Answer, error) {
 	v := c.helpView(cmd)
+	if cmd.Pairs {
+		v.Params = append(v.Params, c.declared(cmd.Name)...)
+	}
 	switch {
 	case cmd.Needs == "":
 	case c.Service.May(c.In.Actor, cmd.Needs) == nil:
@@ -75,6 +82,55 @@ func (c *Call) help(cmd *Command) (chat.Answer, error) {
 		v.Who += "; you are not"
 	}
 	return c.answer("help_command", v, chat.ToneNeutral)
+}
+
+// declared describes the parameters of a verb. Projects may declare different ones, so one that not
+// every project has names those that do.
+func (c *Commands) declared(verb string) []HelpParam {
+	actions := c.Service.Fleet.Actions(verb)
+	help, where := map[string]string{}, map[string][]string{}
+	for _, project := range slices.Sorted(maps.Keys(actions)) {
+		for _, p := range actions[project].Params {
+			where[p.Name] = append(where[p.Name], project)
+			if help[p.Name] == "" {
+				help[p.Name] = describe(p)
+			}
+		}
+	}
+	var out []HelpParam
+	for _, name := range slices.Sorted(maps.Keys(help)) {
+		text := help[name]
+		if len(where[name]) < len(actions) {
+			text += " Only for " + strings.Join(where[name], ", ") + "."
+		}
+		out = append(out, HelpParam{f(name + "="), f(strings.TrimSpace(text))})
+	}
+	return append(out, HelpParam{"why=", "Free text that stands on the card."})
+}
+
+// describe is what a person needs to know to give a parameter.
+func describe(p ops.ActionParam) string {
+	var out []string
+	if p.Help != "" {
+		out = append(out, strings.TrimRight(p.Help, ".")+".")
+	}
+	switch {
+	case len(p.Choices) > 0:
+		out = append(out, "One of "+strings.Join(p.Choices, ", ")+".")
+	case p.Type == ops.ParamInt:
+		out = append(out, "A whole number.")
+	case p.Type == ops.ParamBool:
+		out = append(out, "true or false.")
+	}
+	if p.Required {
+		out = append(out, "Required.")
+	}
+	if p.Secret {
+		out = append(out, "Secret: the form takes it.")
+	} else if p.Default != "" {
+		out = append(out, "Without it: "+p.Default+".")
+	}
+	return strings.Join(out, " ")
 }
 
 // who says whom a command is for.

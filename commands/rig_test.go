@@ -138,7 +138,10 @@ func newRigIn(t *testing.T, dir string, opts ...rigOption) *rig {
 		o(&c)
 	}
 	r.commands = New(c)
-	r.notifier = notifier.New(r.store, chats, text, signer, r.clock, notifier.NewBudget(), log)
+	r.notifier = notifier.New(notifier.Config{
+		Store: r.store, Platforms: chats, Templates: text, Signer: signer, Clock: r.clock, Log: log,
+		Unverified: func(ops.Operation) bool { return false },
+	})
 	return r
 }
 
@@ -152,8 +155,11 @@ func (r *rig) incoming(kind chat.Kind, user string) chat.Incoming {
 	}
 }
 
-// OpenDialog implements [chat.Replier].
-func (r *rig) OpenDialog(_ context.Context, d chat.Dialog) error { r.dialog = &d; return r.late }
+// OpenDialog implements [chat.Replier]. What the platforms would refuse is refused.
+func (r *rig) OpenDialog(ctx context.Context, d chat.Dialog) error {
+	r.dialog = &d
+	return (&chattest.Replier{Err: r.late}).OpenDialog(ctx, d)
+}
 
 // Later implements [chat.Replier].
 func (r *rig) Later(context.Context, chat.Message) error { return nil }

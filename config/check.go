@@ -141,12 +141,13 @@ func (b *builder) slack(f *File, c *Config) {
 		b.unique(seen, s.Workspace, at+".workspace")
 		b.oneOf(s.Mode, at+".mode", ModeHTTP, ModeSocket)
 		out := Slack{
-			Workspace: s.Workspace, Mode: s.Mode, History: s.History, May: s.May,
+			Workspace: s.Workspace, Mode: s.Mode, Sockets: s.Sockets, History: s.History, May: s.May,
 			SigningSecrets: b.secrets(s.SigningSecrets, at+".signing_secrets", rule{}),
 			BotToken:       b.secret(s.BotToken, at+".bot_token", rule{prefix: "xoxb-"}),
 			AppToken:       b.secret(s.AppToken, at+".app_token", rule{prefix: "xapp-", optional: s.Mode != ModeSocket}),
 			APIURL:         b.url(s.APIURL, at+".api_url") + "/",
 		}
+		b.size(int64(s.Sockets), at+".sockets", 1, 10)
 		if s.Mode == ModeHTTP && len(s.SigningSecrets) == 0 {
 			b.d.report(at+".signing_secrets", "is missing: mode http needs at least one, as env:NAME or file:/path")
 		}
@@ -177,7 +178,7 @@ func (b *builder) mattermost(f *File, c *Config) {
 			Name: m.Name, Teams: m.Teams, Command: m.Command, May: m.May,
 			URL:        b.url(m.URL, at+".url"),
 			BotToken:   b.secret(m.BotToken, at+".bot_token", rule{}),
-			PathSecret: b.secret(m.PathSecret, at+".path_secret", rule{}),
+			PathSecret: b.secret(m.PathSecret, at+".path_secret", rule{segment: true}),
 		}
 		for j, other := range c.Mattermost {
 			if other.PathSecret.Equal(out.PathSecret.Reveal()) {

@@ -45,6 +45,7 @@ type Slack struct {
 	SigningSecrets []secret.Secret `yaml:"signing_secrets"`
 	BotToken       secret.Secret   `yaml:"bot_token"`
 	AppToken       secret.Secret   `yaml:"app_token"`
+	Sockets        int             `yaml:"sockets"` // 1 to 10, for mode socket
 	APIURL         string          `yaml:"api_url"` // with a trailing slash
 	History        bool            `yaml:"history"`
 	May            May             `yaml:"may"`

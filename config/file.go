@@ -93,6 +93,9 @@ type FileSlack struct {
 	BotToken SecretRef `yaml:"bot_token"`
 	// App-level token, xapp-…, for socket.
 	AppToken SecretRef `yaml:"app_token"`
+	// How many connections ocim keeps open, for socket: 1 to 10. With two, one stays while Slack
+	// renews the other.
+	Sockets int `yaml:"sockets" default:"2"`
 	// Base address of Slack's API.
 	APIURL string `yaml:"api_url" default:"https://slack.com/api/"`
 	// The app has the scope channels:history. Then a message whose answer was lost is looked for
@@ -114,7 +117,8 @@ type FileMattermost struct {
 	Teams []string `yaml:"teams"`
 	// The slash command, without the slash.
 	Command string `yaml:"command" default:"ocim"`
-	// Secret part of the addresses that the server calls back.
+	// What the secret parts of the addresses that the server calls back are made from: at least 16
+	// letters, digits, - and _.
 	PathSecret SecretRef `yaml:"path_secret"`
 	// Who may do what, by user id. An empty list means nobody.
 	May May `yaml:"may"`

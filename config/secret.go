@@ -26,6 +26,7 @@ type rule struct {
 	optional bool
 	binary   bool // any bytes; else printable ASCII, as in a header
 	signing  bool // whsec_ and base64 of 32 bytes
+	segment  bool // letters, digits, - and _, which stand in an address as they are
 }
 
 // secret resolves a reference. After a problem the result is empty.
@@ -147,6 +148,11 @@ func (r rule) check(value, source string) error {
 		return fmt.Errorf("%s does not begin with %s", source, r.prefix)
 	case len(value) < r.min:
 		return fmt.Errorf("%s is %d bytes long, want at least %d", source, len(value), r.min)
+	}
+	if r.segment && strings.ContainsFunc(value, func(c rune) bool {
+		return (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '-' && c != '_'
+	}) {
+		return errors.New(source + " contains a character other than letters, digits, - and _")
 	}
 	if r.signing {
 		// GitLab: doc/user/project/integrations/webhooks.md, signing tokens.

@@ -1,48 +1,52 @@
 package notifier
 
 import (
+	"math"
 	"sync"
 	"time"
 
 	"golang.org/x/time/rate"
 
+	"ocim/adapters/chat"
 	"ocim/ops"
 )
 
 // Budget keeps below what a platform lets a bot write, so that a burst of changes costs a few
-// edits and never a rate limit. What cannot be sent now is given its place in the line: the time at
+// edits and never a rate limit. What cannot be sent now is given its place in a line: the time at
 // which it may come back, which is another one for each message. So a thousand cards that wait cost
 // one look each when their turn comes, and not a thousand looks a second. Nothing else is queued:
-// the newest state is sent. Safe for concurrent use.
+// the newest state is sent. Part of each budget is kept for what matters most: the first post of a
+// card and the last edit of a run have a line of their own. Safe for concurrent use.
 type Budget struct {
+	rate func(platform string) chat.Rate
+
 	mu       sync.Mutex
-	gap      time.Duration
-	edits    map[string]*rate.Limiter // by workspace
-	posts    map[string]*rate.Limiter // by channel
-	lastEdit map[string]time.Time     // by message
-	places   map[string]time.Time     // by message: when its turn comes
-	many     int                      // so many entries are worth looking through
+	edits    map[string]*bucket   // by workspace
+	posts    map[string]*bucket   // by channel
+	quiet    map[string]time.Time // by workspace: when it takes posts again
+	lastEdit map[string]time.Time // by message
+	many     int                  // so many entries are worth looking through
 }
 
-// NewBudget returns a budget. Slack allows about 50 edits a minute in a workspace and one post a
-// second in a channel; both platforms read badly when one message changes all the time.
-func NewBudget() *Budget {
+// NewBudget returns a budget over the rates of the platforms. A zero field of a rate is no limit.
+func NewBudget(rate func(platform string) chat.Rate) *Budget {
 	return &Budget{
-		gap: 3 * time.Second, edits: map[string]*rate.Limiter{}, posts: map[string]*rate.Limiter{},
-		lastEdit: map[string]time.Time{}, places: map[string]time.Time{},
+		rate: rate, edits: map[string]*bucket{}, posts: map[string]*bucket{}, quiet: map[string]time.Time{}, lastEdit: map[string]time.Time{},
 	}
 }
 
-// Edit reports whether the message may be edited at now, and otherwise when. The final edit of a
-// run does not wait for the gap between edits.
+// Edit reports whether the message may be edited at now, and otherwise when to ask again. The final
+// edit of a run does not wait for the gap between edits, and may use the reserve.
 func (b *Budget) Edit(c ops.Conversation, ref string, final bool, now time.Time) (ok bool, at time.Time) {
+	r := b.rate(c.Platform)
+	gap := time.Duration(r.MinEditGapMillis) * time.Millisecond
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	message := c.Platform + "/" + c.Workspace + "/" + c.Channel + "/" + ref
-	if next := b.lastEdit[message].Add(b.gap); !final && now.Before(next) {
+	message := place(c) + "/" + ref
+	if next := b.lastEdit[message].Add(gap); !final && now.Before(next) {
 		return false, next
 	}
-	if at, ok := b.turn(b.edits, c.Platform+"/"+c.Workspace, rate.Limit(40.0/60), 20, "edit/"+message, now); !ok {
+	if at, ok := b.editBucket(c, r).take(message, final, now); !ok {
 		return false, at
 	}
 	b.lastEdit[message] = now
@@ -50,60 +54,65 @@ func (b *Budget) Edit(c ops.Conversation, ref string, final bool, now time.Time)
 	return true, time.Time{}
 }
 
-// Post reports whether the message of that key may be posted in the channel at now, and otherwise
-// when.
-func (b *Budget) Post(c ops.Conversation, key string, now time.Time) (ok bool, at time.Time) {
+// Post reports whether the message with this key may be posted in the channel at now, and otherwise
+// when to ask again. The first post of a card may use the reserve.
+func (b *Budget) Post(c ops.Conversation, key string, first bool, now time.Time) (ok bool, at time.Time) {
+	r := b.rate(c.Platform)
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	channel := c.Platform + "/" + c.Workspace + "/" + c.Channel
-	if at, ok := b.turn(b.posts, channel, 1, 5, "post/"+channel+"/"+key, now); !ok {
+	l, known := b.posts[place(c)]
+	if !known {
+		// Five seconds' worth at once: both platforms allow short bursts.
+		l = newBucket(r.PostsPerChannel, 5*r.PostsPerChannel)
+		b.posts[place(c)] = l
+	}
+	l.until = later(l.until, b.quiet[workspace(c)])
+	if at, ok := l.take(key, first, now); !ok {
 		return false, at
 	}
 	b.forget(now)
 	return true, time.Time{}
 }
 
-// longest is how far ahead anybody is sent away. Who has to wait for longer asks again in between.
-const longest = 10 * time.Minute
-
-// turn takes what one message costs from a limiter: now, or at a place in the line that is kept for
-// this message until it comes back.
-func (b *Budget) turn(m map[string]*rate.Limiter, name string, every rate.Limit, burst int, message string, now time.Time) (at time.Time, ok bool) {
-	if at, waits := b.places[message]; waits {
-		if now.Before(at) {
-			return soonest(at, now.Add(longest)), false
-		}
-		delete(b.places, message)
-		return now, true
-	}
-	d := limiter(m, name, every, burst).ReserveN(now, 1).DelayFrom(now)
-	if d <= 0 {
-		return now, true
-	}
-	b.places[message] = now.Add(d)
-	return now.Add(min(d, longest)), false
-}
-
-func soonest(a, b time.Time) time.Time {
-	if b.Before(a) {
-		return b
-	}
-	return a
-}
-
 // Spare reports whether there is room for edits that tell nothing new, such as a card's elapsed
 // time, without taking any from those that do.
 func (b *Budget) Spare(c ops.Conversation, now time.Time) bool {
+	r := b.rate(c.Platform)
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	l := limiter(b.edits, c.Platform+"/"+c.Workspace, rate.Limit(40.0/60), 20)
-	return l.TokensAt(now) >= float64(l.Burst())/2
+	return b.editBucket(c, r).spare(now)
 }
 
-// forget bounds the memory: what has not been used for a while has its full budget anyway, and who
-// has not come when it was their turn does not come any more.
+// PauseEdits makes all edits in the workspace of c wait, because the platform said so.
+func (b *Budget) PauseEdits(c ops.Conversation, until time.Time) {
+	r := b.rate(c.Platform)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	l := b.editBucket(c, r)
+	l.until = later(l.until, until)
+}
+
+// PausePosts makes all posts in the workspace of c wait, because the platform said so.
+func (b *Budget) PausePosts(c ops.Conversation, until time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.quiet[workspace(c)] = later(b.quiet[workspace(c)], until)
+}
+
+func (b *Budget) editBucket(c ops.Conversation, r chat.Rate) *bucket {
+	l, ok := b.edits[workspace(c)]
+	if !ok {
+		// The rate and the burst together are what can happen in the worst minute: for Slack, 40
+		// and 10, which is its limit of 50.
+		l = newBucket(r.EditsPerMinute/60, r.EditsPerMinute/4)
+		b.edits[workspace(c)] = l
+	}
+	return l
+}
+
+// forget bounds the memory: what has not been used for a while has its full budget anyway.
 func (b *Budget) forget(now time.Time) {
-	if len(b.lastEdit)+len(b.places) < b.many {
+	if len(b.lastEdit)+len(b.posts) < max(b.many, 4096) {
 		return
 	}
 	for m, at := range b.lastEdit {
@@ -111,24 +120,113 @@ func (b *Budget) forget(now time.Time) {
 			delete(b.lastEdit, m)
 		}
 	}
-	for m, at := range b.places {
-		if now.Sub(at) > 10*time.Minute {
-			delete(b.places, m)
-		}
-	}
 	for c, l := range b.posts {
-		if l.TokensAt(now) >= float64(l.Burst()) {
+		if l.full(now) {
 			delete(b.posts, c)
 		}
 	}
-	b.many = max(4096, 2*(len(b.lastEdit)+len(b.places)))
+	b.many = 2 * (len(b.lastEdit) + len(b.posts))
 }
 
-func limiter(m map[string]*rate.Limiter, key string, every rate.Limit, burst int) *rate.Limiter {
-	l, ok := m[key]
-	if !ok {
-		l = rate.NewLimiter(every, burst)
-		m[key] = l
+func workspace(c ops.Conversation) string { return c.Platform + "/" + c.Workspace }
+
+func place(c ops.Conversation) string { return workspace(c) + "/" + c.Channel }
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// bucket is one limit and the two lines of those who wait for it.
+type bucket struct {
+	limiter *rate.Limiter // nil: no limit
+	gap     time.Duration // from one token to the next
+	reserve float64       // tokens that only urgent takers may use
+	until   time.Time     // nothing is given before: the platform said so
+	turns   map[waiter]time.Time
+	last    map[bool]time.Time // the end of the line of urgent takers, and of the others
+	many    int                // so many turns are worth looking through
+}
+
+type waiter struct {
+	key    string
+	urgent bool
+}
+
+func newBucket(perSecond, burst float64) *bucket {
+	l := &bucket{turns: map[waiter]time.Time{}, last: map[bool]time.Time{}, gap: time.Millisecond}
+	if perSecond > 0 {
+		n := max(1, int(math.Ceil(burst)))
+		l.limiter, l.reserve = rate.NewLimiter(rate.Limit(perSecond), n), float64(n/2)
+		l.gap = time.Duration(math.Ceil(float64(time.Second) / perSecond))
 	}
 	return l
+}
+
+// take gives a token, or says when it is the taker's turn.
+func (l *bucket) take(key string, urgent bool, now time.Time) (at time.Time, ok bool) {
+	w := waiter{key, urgent}
+	turn, waits := l.turns[w]
+	if waits && now.Before(turn) && !turn.Before(l.until) {
+		return turn, false
+	}
+	need := 1.0
+	if !urgent {
+		need += l.reserve
+	}
+	free := l.free(need, now)
+	// Who has just come does not pass those in the line, unless a turn was left unused.
+	pushes := !waits && l.last[urgent].After(now) && l.free(need+1, now).After(now)
+	if free.After(now) || pushes {
+		return l.join(w, free, now), false
+	}
+	if l.limiter != nil {
+		l.limiter.ReserveN(now, 1)
+	}
+	delete(l.turns, w)
+	return now, true
+}
+
+// free is when there are so many tokens, if nobody takes one.
+func (l *bucket) free(need float64, now time.Time) time.Time {
+	at := later(now, l.until)
+	if l.limiter == nil {
+		return at
+	}
+	const rounding = 1e-6
+	if missing := need - l.limiter.TokensAt(now); missing > rounding {
+		at = later(at, now.Add(time.Duration(math.Ceil(missing*float64(l.gap)))))
+	}
+	return at
+}
+
+// join puts a taker at the end of the line.
+func (l *bucket) join(w waiter, free, now time.Time) time.Time {
+	at := later(free, l.last[w.urgent].Add(l.gap))
+	if len(l.turns) >= max(l.many, 4096) { // who did not come does not come any more
+		for other, turn := range l.turns {
+			if now.Sub(turn) > time.Minute {
+				delete(l.turns, other)
+			}
+		}
+		l.many = 2 * len(l.turns)
+	}
+	l.last[w.urgent], l.turns[w] = at, at
+	return at
+}
+
+func (l *bucket) spare(now time.Time) bool {
+	if now.Before(l.until) {
+		return false
+	}
+	return l.limiter == nil || l.limiter.TokensAt(now) >= math.Ceil(0.8*float64(l.limiter.Burst()))
+}
+
+func (l *bucket) full(now time.Time) bool {
+	if now.Sub(later(l.last[true], l.last[false])) <= time.Minute { // somebody may still come
+		return false
+	}
+	return !now.Before(l.until) && (l.limiter == nil || l.limiter.TokensAt(now) >= float64(l.limiter.Burst()))
 }

@@ -18,10 +18,12 @@ type View struct {
 	RunByID, RunByName            chat.Foreign
 	Why                           chat.Foreign
 	State, StateText, Emoji       chat.Foreign
+	Outcome                       chat.Foreign
 	Reason, Detail, Next          chat.Foreign
 	Params                        []Param
 	Run                           int
-	Final, Started                bool
+	CancelByID, CancelByName      chat.Foreign // who asked for the end of the run, empty if nobody did
+	Final, Started, Unverified    bool
 	Pipelines                     []PipelineView
 	Extras                        []PipelineView // second pipelines of one request, which ocim cancels
 	Done, Total                   int
@@ -50,16 +52,16 @@ type FailureView struct {
 // NewView describes op as it stands at now.
 func NewView(op ops.Operation, now time.Time) View {
 	v := View{
-		ID: f(op.ID), Action: f(op.Request.Action), Instance: f(op.Request.Target.Instance), Cluster: f(op.Request.Target.Cluster),
-		ActorID: f(op.Request.Actor.UserID), ActorName: name(op.Request.ActorName, op.Request.Actor),
-		RunByID: f(op.RunBy.UserID), RunByName: name(op.RunByName, op.RunBy), Why: f(op.Request.Why),
-		State: f(string(op.State)), StateText: f(strings.ReplaceAll(string(op.State), "_", " ")), Emoji: f(emoji(op.State)),
+		ID: f(op.ID), Action: f(op.Request.Action), Instance: f(chat.Cut(op.Request.Target.Instance, maxWord)), Cluster: f(chat.Cut(op.Request.Target.Cluster, maxWord)),
+		ActorID: mentioned(op, op.Request.Actor), ActorName: name(op.Request.ActorName, op.Request.Actor),
+		RunByID: mentioned(op, op.RunBy), RunByName: name(op.RunByName, op.RunBy), Why: f(chat.Cut(op.Request.Why, 500)),
+		State: f(string(op.State)), StateText: f(strings.ReplaceAll(string(op.State), "_", " ")), Emoji: f(emoji(op.State)), Outcome: f(outcome(op.State)),
 		Reason: f(string(op.Reason)), Detail: f(chat.Cut(op.Detail, 600)), Next: f(next(op)), Run: op.Run,
 		Final: op.State.Final(), Started: !op.StartedAt.IsZero(), Link: f(op.Link),
 		Elapsed: op.Elapsed(now), Expected: op.Expected, RequestedAt: op.RunAt,
 	}
-	if op.State.Final() {
-		v.Manual = ""
+	if op.CancelBy != (ops.Actor{}) {
+		v.CancelByID, v.CancelByName = mentioned(op, op.CancelBy), canceler(op)
 	}
 	params := op.Request.ShownParams()
 	for _, k := range sortedKeys(params) {
@@ -68,7 +70,7 @@ func NewView(op ops.Operation, now time.Time) View {
 	v.pipelines(op)
 	if fl := op.Failure; fl != nil {
 		v.Failure = &FailureView{
-			Job: f(fl.Job), Stage: f(fl.Stage), Reason: f(fl.Reason), URL: f(fl.URL),
+			Job: f(chat.Cut(fl.Job, maxWord)), Stage: f(chat.Cut(fl.Stage, maxWord)), Reason: f(chat.Cut(fl.Reason, maxWord)), URL: f(fl.URL),
 			Tail: f(fl.Tail), NoTail: f(fl.NoTail), Last: f(chat.Cut(fl.Last, 200)),
 		}
 		if op.Detail == fl.Reason {
@@ -78,26 +80,31 @@ func NewView(op ops.Operation, now time.Time) View {
 	return v
 }
 
+// maxWord bounds names of others, such as those of jobs, which GitLab lets have 255 characters.
+const maxWord = 100
+
 // maxPipelines bounds the pipelines that a card names; a Grove deploy has four.
 const maxPipelines = 6
 
 func (v *View) pipelines(op ops.Operation) {
 	for _, p := range op.Pipelines {
 		if p.Role == ops.RoleExtra {
-			v.Extras = append(v.Extras, PipelineView{Label: f(fmt.Sprintf("#%d", p.Ref.ID)), Status: f(p.Status), URL: f(p.URL)})
+			if len(v.Extras) < maxPipelines {
+				v.Extras = append(v.Extras, PipelineView{Label: f(fmt.Sprintf("#%d", p.Ref.ID)), Status: f(chat.Cut(p.Status, maxWord)), URL: f(p.URL)})
+			}
 			continue
 		}
 		v.Done += p.Jobs.Done
 		v.Total += p.Jobs.Total
 		if p.Jobs.Running != "" && !ops.PipelineFinal(p.Status) { // the deepest one wins: it is what really works
-			v.Running, v.Stage = f(p.Jobs.Running), f(p.Jobs.Stage)
+			v.Running, v.Stage = f(chat.Cut(p.Jobs.Running, maxWord)), f(chat.Cut(p.Jobs.Stage, maxWord))
 		}
 		if ops.PipelineBlocked(p.Status) && p.Jobs.Manual != "" && !v.Final {
-			v.Manual = f(p.Jobs.Manual)
+			v.Manual = f(chat.Cut(p.Jobs.Manual, maxWord))
 		}
 		if len(v.Pipelines) < maxPipelines {
 			v.Pipelines = append(v.Pipelines, PipelineView{
-				Label: f(fmt.Sprintf("#%d", p.Ref.ID)), Status: f(p.Status), URL: f(p.URL), Done: p.Jobs.Done, Total: p.Jobs.Total,
+				Label: f(fmt.Sprintf("#%d", p.Ref.ID)), Status: f(chat.Cut(p.Status, maxWord)), URL: f(p.URL), Done: p.Jobs.Done, Total: p.Jobs.Total,
 			})
 		}
 	}
@@ -106,7 +113,7 @@ func (v *View) pipelines(op ops.Operation) {
 	}
 	if v.Total > 0 && !v.Final {
 		const width = 10
-		full := v.Done * width / v.Total
+		full := min(max(v.Done, 0)*width/v.Total, width)
 		v.Bar = f(strings.Repeat("▰", full) + strings.Repeat("▱", width-full))
 	}
 }
@@ -118,6 +125,27 @@ func name(shown string, a ops.Actor) chat.Foreign {
 		return f(chat.Cut(shown, 60))
 	}
 	return f(a.UserID)
+}
+
+// mentioned is the user id for a mention of a, empty where it would be an id of another platform or
+// workspace than the one in which the card stands.
+func mentioned(op ops.Operation, a ops.Actor) chat.Foreign {
+	if a.Platform != op.Request.From.Platform || a.Workspace != op.Request.From.Workspace {
+		return ""
+	}
+	return f(a.UserID)
+}
+
+// canceler is what to call whoever canceled the run, where a mention is not possible: only the id is
+// kept of them.
+func canceler(op ops.Operation) chat.Foreign {
+	switch op.CancelBy {
+	case op.RunBy:
+		return name(op.RunByName, op.RunBy)
+	case op.Request.Actor:
+		return name(op.Request.ActorName, op.Request.Actor)
+	}
+	return f(op.CancelBy.UserID)
 }
 
 func sortedKeys(m map[string]string) []string {
@@ -147,6 +175,20 @@ func emoji(s ops.State) string {
 		return "🚫"
 	}
 	return "•"
+}
+
+// outcome is how a run ended, as the end of a sentence. It is empty before the end.
+func outcome(s ops.State) string {
+	switch s {
+	case ops.Succeeded, ops.Failed, ops.Expired:
+		return string(s)
+	case ops.Canceled, ops.Refused, ops.Rejected:
+		return "was " + string(s)
+	case ops.Stale:
+		return "went stale"
+	case ops.Requested, ops.AwaitingApproval, ops.Queued, ops.Starting, ops.Running, ops.Blocked, ops.Canceling, ops.Watching:
+	}
+	return ""
 }
 
 func tone(s ops.State) chat.Tone {

@@ -19,21 +19,35 @@ import (
 	"ocim/ops"
 )
 
+// Config is what a Notifier needs; every field is required.
+type Config struct {
+	Store     ops.Store
+	Platforms map[string]chat.Platform // by their names, as in [ops.Conversation]
+	Templates *chat.Templates
+	Signer    *ops.Signer
+	Clock     ops.Clock
+	Log       *slog.Logger
+	// Unverified reports whether nobody has confirmed yet that an operation's row of the operation
+	// table works with a real project. It makes no call.
+	Unverified func(ops.Operation) bool
+}
+
 // Notifier sends what chat is owed. Safe for concurrent use on different operations; the queue
 // keeps it from working twice on one.
 type Notifier struct {
-	store     ops.Store
-	platforms map[string]chat.Platform
-	templates *chat.Templates
-	signer    *ops.Signer
-	clock     ops.Clock
-	budget    *Budget
-	log       *slog.Logger
+	Config
+	budget *Budget
+	posts  gate
 }
 
-// New returns a Notifier. Platforms are known by their names, as in [ops.Conversation].
-func New(store ops.Store, platforms map[string]chat.Platform, t *chat.Templates, s *ops.Signer, c ops.Clock, b *Budget, log *slog.Logger) *Notifier {
-	return &Notifier{store: store, platforms: platforms, templates: t, signer: s, clock: c, budget: b, log: log}
+// New returns a Notifier that spends what the platforms allow.
+func New(c Config) *Notifier {
+	return &Notifier{Config: c, budget: NewBudget(func(platform string) chat.Rate {
+		if p, ok := c.Platforms[platform]; ok {
+			return p.Rate()
+		}
+		return chat.Rate{}
+	})}
 }
 
 // repostAfter is how long a post without an answer is looked for before it is sent again: longer
@@ -45,8 +59,9 @@ type laterError struct{ at time.Time }
 
 func (laterError) Error() string { return "later" }
 
-// Deliver sends what is owed for one operation, in order: the card first, then its replies. It
-// returns when it wants to be called again; zero means that only a change wakes it.
+// Deliver sends what is owed for one operation, in order: the card first, then its replies. A card
+// that stands but cannot be edited now does not hold up the replies. It returns when it wants to be
+// called again; zero means that only a change wakes it.
 func (n *Notifier) Deliver(ctx context.Context, id string) (again time.Time, err error) {
 	op, owed, err := n.load(ctx, id)
 	if errors.Is(err, ops.ErrNotFound) {
@@ -63,11 +78,15 @@ func (n *Notifier) Deliver(ctx context.Context, id string) (again time.Time, err
 		case !d.Done:
 			err = n.reply(ctx, op, card, d)
 		}
-		if later, ok := errors.AsType[laterError](err); ok {
-			return later.at, nil
+		if wait, ok := errors.AsType[laterError](err); ok {
+			again = sooner(again, wait.at)
+			if d.Kind == ops.DeliverCard && card.Ref != "" {
+				continue
+			}
+			return again, nil
 		}
 		if errors.Is(err, ops.ErrStale) {
-			return n.clock.Now(), nil
+			return n.Clock.Now(), nil
 		}
 		if err != nil {
 			return time.Time{}, err
@@ -75,13 +94,21 @@ func (n *Notifier) Deliver(ctx context.Context, id string) (again time.Time, err
 	}
 	// The elapsed time on a card that runs is kept roughly right; nothing else changes by itself.
 	if s := op.State; s == ops.Running || s == ops.Blocked || s == ops.Canceling {
-		return n.clock.Now().Add(time.Minute), nil
+		again = sooner(again, n.Clock.Now().Add(time.Minute))
 	}
-	return time.Time{}, nil
+	return again, nil
+}
+
+// sooner is the earlier of two times, of which the first may be zero.
+func sooner(a, b time.Time) time.Time {
+	if a.IsZero() || b.Before(a) {
+		return b
+	}
+	return a
 }
 
 func (n *Notifier) load(ctx context.Context, id string) (op ops.Operation, owed []ops.Delivery, err error) {
-	err = n.store.View(ctx, func(r ops.Reader) error {
+	err = n.Store.View(ctx, func(r ops.Reader) error {
 		if op, err = r.Operation(ctx, id); err != nil {
 			return err
 		}
@@ -96,18 +123,18 @@ func (n *Notifier) card(ctx context.Context, op ops.Operation, d ops.Delivery) (
 	if d.Done && d.Ref == "" {
 		return d, nil // chat refused it for good
 	}
-	now := n.clock.Now()
+	now := n.Clock.Now()
 	message := func(to ops.Conversation) (m chat.Message, hash string, err error) {
-		v := NewView(op, now)
-		if m, err = n.templates.Render("card", v); err != nil {
+		v := n.view(op, now)
+		if m, err = n.Templates.Render("card", v); err != nil {
 			return m, "", err
 		}
-		m.Key, m.Tone, m.Buttons = d.Key, tone(op.State), Buttons(op, to, n.signer)
+		m.Key, m.Tone, m.Buttons = d.Key, tone(op.State), Buttons(op, to, n.Signer)
 		if v.Final {
 			return m, digest(m), nil
 		}
 		v.Elapsed = 0 // the passing of time alone is not a change
-		still, err := n.templates.Render("card", v)
+		still, err := n.Templates.Render("card", v)
 		still.Key, still.Tone, still.Buttons = m.Key, m.Tone, m.Buttons
 		return m, digest(still), err
 	}
@@ -130,11 +157,20 @@ func (n *Notifier) card(ctx context.Context, op ops.Operation, d ops.Delivery) (
 	if err != nil {
 		return d, err
 	}
-	if err := p.Update(ctx, d.To, d.Ref, m); err != nil {
-		return n.editFailed(ctx, d, err)
+	err = p.Update(ctx, d.To, d.Ref, m)
+	d.Hash, d.SentAt, d.Done = hash, now, op.State.Final()
+	if err != nil {
+		return n.editFailed(ctx, p, op, d, err)
 	}
-	d.Hash, d.SentAt, d.Attempts, d.Done = hash, now, 0, op.State.Final()
+	d.Attempts = 0
 	return n.put(ctx, d, "")
+}
+
+// view is what the templates see of op, with what the operation itself does not know.
+func (n *Notifier) view(op ops.Operation, now time.Time) View {
+	v := NewView(op, now)
+	v.Unverified = n.Unverified(op)
+	return v
 }
 
 // settled marks a final card that shows everything, so that a sweep need not look at it.
@@ -146,37 +182,65 @@ func (n *Notifier) settled(ctx context.Context, op ops.Operation, d ops.Delivery
 	return n.put(ctx, d, "")
 }
 
-func (n *Notifier) editFailed(ctx context.Context, d ops.Delivery, cause error) (ops.Delivery, error) {
-	n.log.Warn("edit card", "op", d.Operation, "err", cause)
-	switch ops.CodeOf(cause) { //nolint:exhaustive // the others are tried again
-	case ops.CodeNotFound:
-		// Somebody deleted it, or it may not be edited any more: a new card takes its place.
-		d.Ref, d.Hash, d.PostingAt = "", "", time.Time{}
-		d.Attempts++
-		if d.Attempts > 3 {
-			d.Done = true
-		}
-		d, err := n.put(ctx, d, "")
-		if err != nil || d.Done {
-			return d, err
-		}
-		return d, laterError{n.clock.Now()}
-	case ops.CodeInvalid:
-		n.log.Error("chat refuses the card's content", "op", d.Operation, "err", cause)
-		return d, nil
-	}
+// editFailed decides what becomes of a card that could not be edited. d is as if it had been.
+func (n *Notifier) editFailed(ctx context.Context, p chat.Platform, op ops.Operation, d ops.Delivery, cause error) (ops.Delivery, error) {
+	n.Log.Warn("edit card", "op", d.Operation, "err", cause)
 	d.Attempts++
+	switch fateOf(cause) {
+	case refusedForGood:
+		// Another state may make a content that chat takes.
+		n.Log.Error("chat refuses the card's content", "op", d.Operation, "err", cause)
+		return n.put(ctx, d, "")
+	case refusedHere:
+		direct, err := p.Direct(ctx, op.Request.Actor)
+		switch {
+		case err != nil && fateOf(err) == tryLater:
+			cause = err
+		case err != nil || direct.Channel == d.To.Channel:
+			n.Log.Error("card cannot be edited any more", "op", d.Operation, "err", errors.Join(cause, err))
+			return n.put(ctx, d, "")
+		default:
+			return n.anew(ctx, d, direct)
+		}
+	case gone:
+		if d.Attempts <= 3 {
+			return n.anew(ctx, d, d.To)
+		}
+		d.Ref = ""
+		return n.end(ctx, d, cause)
+	case tryLater:
+	}
+	d.Hash, d.Done = "", false
 	d, err := n.put(ctx, d, "")
 	if err != nil {
 		return d, err
 	}
-	return d, laterError{n.backoff(cause, d.Attempts)}
+	at := backoff(n.Clock.Now(), cause, d.Attempts)
+	if pauses(cause) {
+		n.budget.PauseEdits(d.To, at)
+	}
+	return d, laterError{at}
+}
+
+// anew gives up the message that stands and makes a new card.
+func (n *Notifier) anew(ctx context.Context, d ops.Delivery, to ops.Conversation) (ops.Delivery, error) {
+	d.To, d.Ref, d.Hash, d.PostingAt, d.Done = to, "", "", time.Time{}, false
+	d, err := n.put(ctx, d, "")
+	if err != nil {
+		return d, err
+	}
+	return d, laterError{n.Clock.Now()}
 }
 
 // reply posts one message in the card's thread, once.
 func (n *Notifier) reply(ctx context.Context, op ops.Operation, card, d ops.Delivery) error {
+	if d.Ref != "" { // it stands, and was not marked as done
+		d.Done = true
+		_, err := n.put(ctx, d, "")
+		return err
+	}
 	if card.Ref == "" && !card.Done {
-		return laterError{n.clock.Now().Add(2 * time.Second)}
+		return laterError{n.Clock.Now().Add(2 * time.Second)}
 	}
 	then := op
 	if d.Snapshot != nil {
@@ -186,26 +250,19 @@ func (n *Notifier) reply(ctx context.Context, op ops.Operation, card, d ops.Deli
 	if d.Kind == ops.DeliverLog {
 		name = "log"
 	}
-	m, err := n.templates.Render(name, NewView(then, n.clock.Now()))
+	m, err := n.Templates.Render(name, n.view(then, n.Clock.Now()))
 	if err != nil {
 		return err
 	}
 	m.Key, m.Tone = d.Key, tone(then.State)
 	m.Broadcast = d.Kind == ops.DeliverEnd && loud(then.State)
-	if d.PostingAt.IsZero() {
+	if d.Attempts == 0 && d.PostingAt.IsZero() { // later it may have been sent elsewhere
 		d.To = card.To
 		if d.To.Thread == "" {
 			d.To.Thread = card.Ref
 		}
 	}
-	d, err = n.post(ctx, op, d, func(ops.Conversation) (chat.Message, string, error) { return m, digest(m), nil })
-	if err != nil {
-		return err
-	}
-	if d.Ref != "" && !d.Done {
-		d.Done = true
-		_, err = n.put(ctx, d, "")
-	}
+	_, err = n.post(ctx, op, d, func(ops.Conversation) (chat.Message, string, error) { return m, digest(m), nil })
 	return err
 }
 
@@ -221,12 +278,17 @@ func (n *Notifier) post(ctx context.Context, op ops.Operation, d ops.Delivery, m
 	}
 	if !d.PostingAt.IsZero() {
 		var done bool
-		if d, done, err = n.find(ctx, p, d); done || err != nil {
+		if d, done, err = n.find(ctx, p, op, d); done || err != nil {
 			return d, err
 		}
 	}
-	now := n.clock.Now()
-	if ok, at := n.budget.Post(d.To, d.Key, now); !ok {
+	now := n.Clock.Now()
+	leave, wait, ok := n.posts.enter(d.To)
+	if !ok {
+		return d, laterError{now.Add(wait)}
+	}
+	defer leave()
+	if ok, at := n.budget.Post(d.To, d.Key, d.Kind == ops.DeliverCard, now); !ok {
 		return d, laterError{at}
 	}
 	d.PostingAt = now
@@ -241,86 +303,107 @@ func (n *Notifier) post(ctx context.Context, op ops.Operation, d ops.Delivery, m
 	if err != nil {
 		return n.postFailed(ctx, p, op, d, err)
 	}
-	d.Ref, d.Hash, d.SentAt, d.PostingAt, d.Attempts = ref, hash, n.clock.Now(), time.Time{}, 0
+	d.Ref, d.Hash, d.SentAt, d.PostingAt, d.Attempts = ref, hash, n.Clock.Now(), time.Time{}, 0
+	d.Done = d.Kind != ops.DeliverCard
 	return n.put(ctx, d, op.ID)
 }
 
 // find looks for a message whose post had no answer. done means that nothing needs to be posted.
-func (n *Notifier) find(ctx context.Context, p chat.Platform, d ops.Delivery) (_ ops.Delivery, done bool, err error) {
+func (n *Notifier) find(ctx context.Context, p chat.Platform, op ops.Operation, d ops.Delivery) (_ ops.Delivery, done bool, err error) {
 	ref, found, err := p.Find(ctx, d.To, d.Key)
 	switch {
 	case errors.Is(err, chat.ErrCannotFind):
 		return d, false, nil // one duplicate for a lost answer is the price of not being allowed to look
 	case err != nil:
-		n.log.Warn("look for a message", "op", d.Operation, "err", err)
-		return d, true, laterError{n.backoff(err, d.Attempts+1)}
+		n.Log.Warn("look for a message", "op", d.Operation, "err", err)
+		d.Attempts++
+		if fateOf(err) != tryLater {
+			d, err = n.refused(ctx, p, op, d, err) // if it stands, then where the bot cannot reach it
+			return d, true, err
+		}
+		d, err = n.wait(ctx, op, d, err)
+		return d, true, err
 	case found:
 		d.Ref, d.Hash, d.PostingAt, d.Attempts = ref, "", time.Time{}, 0
+		d.Done = d.Kind != ops.DeliverCard
 		d, err = n.put(ctx, d, d.Operation)
 		if err == nil && d.Kind == ops.DeliverCard {
-			err = laterError{n.clock.Now()} // bring it up to date
+			err = laterError{n.Clock.Now()} // bring it up to date
 		}
 		return d, true, err
-	case n.clock.Now().Before(d.PostingAt.Add(repostAfter)):
-		return d, true, laterError{n.clock.Now().Add(2 * time.Second)}
+	case n.Clock.Now().Before(d.PostingAt.Add(repostAfter)):
+		return d, true, laterError{n.Clock.Now().Add(2 * time.Second)}
 	}
 	return d, false, nil
 }
 
 func (n *Notifier) postFailed(ctx context.Context, p chat.Platform, op ops.Operation, d ops.Delivery, cause error) (ops.Delivery, error) {
-	n.log.Warn("post message", "op", d.Operation, "kind", string(d.Kind), "err", cause)
-	var e *ops.Error
+	n.Log.Warn("post message", "op", d.Operation, "kind", string(d.Kind), "err", cause)
 	d.Attempts++
-	switch {
-	case !errors.As(cause, &e), e.Code == ops.CodeUnavailable && !e.NotSent:
-		// It may stand: PostingAt stays, and the next try looks first.
-	case e.Code == ops.CodeUnavailable:
-		d.PostingAt = time.Time{}
-	default:
-		d.PostingAt = time.Time{}
-		return n.elsewhere(ctx, p, op, d, cause)
+	if fateOf(cause) != tryLater {
+		return n.refused(ctx, p, op, d, cause)
 	}
+	if surelyNotSent(cause) {
+		d.PostingAt = time.Time{}
+	} // else it may stand: the next try looks first
+	return n.wait(ctx, op, d, cause)
+}
+
+// wait records a failed try and says when the next one is due.
+func (n *Notifier) wait(ctx context.Context, op ops.Operation, d ops.Delivery, cause error) (ops.Delivery, error) {
 	d, err := n.put(ctx, d, op.ID)
 	if err != nil {
 		return d, err
 	}
-	return d, laterError{n.backoff(cause, d.Attempts)}
+	at := backoff(n.Clock.Now(), cause, d.Attempts)
+	if pauses(cause) {
+		n.budget.PausePosts(d.To, at)
+	}
+	return d, laterError{at}
 }
 
-// elsewhere sends what the channel does not take to the person who asked, so that an operation
-// never runs unseen.
-func (n *Notifier) elsewhere(ctx context.Context, p chat.Platform, op ops.Operation, d ops.Delivery, cause error) (ops.Delivery, error) {
-	direct, err := p.Direct(ctx, op.Request.Actor)
-	if err != nil || direct.Channel == d.To.Channel || ops.CodeOf(cause) == ops.CodeInvalid {
-		n.log.Error("message cannot be delivered", "op", d.Operation, "kind", string(d.Kind), "err", errors.Join(cause, err))
-		d.Done = true
-		return n.put(ctx, d, op.ID)
+// refused finds another place for what chat does not take where it should stand: first the channel
+// for what was meant for a thread that is gone, then the person who asked, so that an operation
+// never runs unseen. Each step leads away from the last one, so it comes to an end.
+func (n *Notifier) refused(ctx context.Context, p chat.Platform, op ops.Operation, d ops.Delivery, cause error) (ops.Delivery, error) {
+	d.PostingAt = time.Time{}
+	if fateOf(cause) == refusedForGood {
+		return n.end(ctx, d, cause)
 	}
-	d.To = direct
-	if d, err = n.put(ctx, d, ""); err != nil {
+	if fateOf(cause) == gone && d.To.Thread != "" {
+		d.To.Thread = ""
+	} else {
+		direct, err := p.Direct(ctx, op.Request.Actor)
+		switch {
+		case err != nil && fateOf(err) == tryLater:
+			return n.wait(ctx, op, d, err)
+		case err != nil || direct.Channel == d.To.Channel:
+			return n.end(ctx, d, errors.Join(cause, err))
+		}
+		d.To = direct
+	}
+	d, err := n.put(ctx, d, "")
+	if err != nil {
 		return d, err
 	}
-	return d, laterError{n.clock.Now()}
+	return d, laterError{n.Clock.Now()}
 }
 
-func (n *Notifier) backoff(cause error, attempts int) time.Time {
-	now := n.clock.Now()
-	at := now.Add(min(time.Second<<min(max(attempts-1, 0), 6), time.Minute))
-	var e *ops.Error
-	if errors.As(cause, &e) && e.RetryAt.After(at) {
-		return e.RetryAt
-	}
-	return at
+// end gives a message up.
+func (n *Notifier) end(ctx context.Context, d ops.Delivery, cause error) (ops.Delivery, error) {
+	n.Log.Error("message cannot be delivered", "op", d.Operation, "kind", string(d.Kind), "err", cause)
+	d.Done = true
+	return n.put(ctx, d, d.Operation)
 }
 
 // put stores the delivery; wake names an operation that waited for it.
 func (n *Notifier) put(ctx context.Context, d ops.Delivery, wake string) (ops.Delivery, error) {
-	err := n.store.Update(ctx, func(tx ops.Tx) error {
+	err := n.Store.Update(ctx, func(tx ops.Tx) error {
 		if err := tx.PutDelivery(ctx, d); err != nil {
 			return err
 		}
 		if wake != "" && d.Kind == ops.DeliverCard {
-			return tx.Wake(ctx, ops.JobAdvance, wake, n.clock.Now())
+			return tx.Wake(ctx, ops.JobAdvance, wake, n.Clock.Now())
 		}
 		return nil
 	})
@@ -332,7 +415,7 @@ func (n *Notifier) put(ctx context.Context, d ops.Delivery, wake string) (ops.De
 }
 
 func (n *Notifier) platform(c ops.Conversation) (chat.Platform, error) {
-	if p, ok := n.platforms[c.Platform]; ok {
+	if p, ok := n.Platforms[c.Platform]; ok {
 		return p, nil
 	}
 	return nil, fmt.Errorf("platform %q is not configured any more", c.Platform)

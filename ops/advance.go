@@ -45,8 +45,9 @@ func (s *Service) load(ctx context.Context, id string) (Operation, error) {
 func (s *Service) step(ctx context.Context, op Operation) (again time.Time, more bool, err error) {
 	switch op.State {
 	case Requested, Queued:
-		return s.check(ctx, op)
+		return s.check(Urgent(ctx), op)
 	case Starting:
+		ctx = Urgent(ctx)
 		if op.Outstanding {
 			return s.settle(ctx, op)
 		}
@@ -127,7 +128,7 @@ func (s *Service) extras(ctx context.Context, op Operation) []Pipeline {
 	spec, err := s.spec(ctx, op, op.Request.Params)
 	var found []Pipeline
 	if err == nil {
-		found, err = s.Pipelines.Find(ctx, spec)
+		found, err = s.Pipelines.Find(ctx, spec, s.others(ctx, op.ID))
 	}
 	if err != nil {
 		s.Log.Warn("look for further pipelines", "op", op.ID, "err", err)
@@ -182,7 +183,7 @@ func (s *Service) cancelPipelines(ctx context.Context, op Operation) {
 		if op.State != Canceling && p.Role != RoleExtra || PipelineFinal(p.Status) || p.Status == "canceling" {
 			continue
 		}
-		if err := s.Pipelines.Cancel(ctx, p.Ref); err != nil {
+		if err := s.Pipelines.Cancel(Urgent(ctx), p.Ref); err != nil {
 			s.Log.Warn("cancel pipeline", "op", op.ID, "pipeline", p.Ref.ID, "err", err)
 		}
 	}
@@ -234,7 +235,7 @@ func (s *Service) afterEnd(ctx context.Context, op Operation) (Input, bool) {
 	if err != nil {
 		return nil, false
 	}
-	found, err := s.Pipelines.Find(ctx, spec)
+	found, err := s.Pipelines.Find(ctx, spec, s.others(ctx, op.ID))
 	if err != nil || len(found) == 0 {
 		return nil, false
 	}

@@ -40,6 +40,7 @@ const (
 	ReasonAlreadyCanceling  Reason = "already_canceling"
 	ReasonOldButton         Reason = "old_button"
 	ReasonForgedButton      Reason = "forged_button"
+	ReasonCopiedCard        Reason = "copied_card"
 	ReasonGitLabUnavailable Reason = "gitlab_unavailable"
 	ReasonGitLabDenied      Reason = "gitlab_denied"
 	ReasonGitLabRefused     Reason = "gitlab_refused"
@@ -60,6 +61,7 @@ const (
 	ReasonStoreUnavailable  Reason = "store_unavailable"
 	ReasonInternal          Reason = "internal_error"
 	ReasonChatUnavailable   Reason = "chat_unavailable"
+	ReasonChatUnauthorized  Reason = "chat_unauthorized" // chat does not accept the bot's token; says nothing of the place
 	ReasonInvalidCommand    Reason = "invalid_command"
 )
 

@@ -97,6 +97,17 @@ func (f *Fleet) Action(cluster, verb string) (Project, Action, error) {
 	return Project{}, Action{}, f.unknownCluster(cluster)
 }
 
+// Actions returns what a verb does in each project that has it, by the project's name.
+func (f *Fleet) Actions(verb string) map[string]Action {
+	out := map[string]Action{}
+	for name, p := range f.projects {
+		if a, ok := p.Actions[verb]; ok {
+			out[name] = a
+		}
+	}
+	return out
+}
+
 func (f *Fleet) unknownCluster(name string) error {
 	var names []string
 	for _, c := range f.clusters {

@@ -78,8 +78,9 @@ type Pipelines interface {
 	// Probe asks whether the project is reachable and readable, and returns the server's time.
 	Probe(ctx context.Context, project string) (time.Time, error)
 	// Find looks for pipelines with s.Key, oldest first. None with a nil error proves only that
-	// GitLab does not show one now. CodeDenied: there is one that may not be looked into.
-	Find(ctx context.Context, s PipelineSpec) ([]Pipeline, error)
+	// GitLab does not show one now. CodeDenied: there is one that may not be looked into. Those
+	// that others is true for are not the one, and cost no call.
+	Find(ctx context.Context, s PipelineSpec, others func(PipelineRef) bool) ([]Pipeline, error)
 	// Create makes one request. After an error with CodeUnavailable and not NotSent the pipeline
 	// may exist. ReasonConfigError: GitLab refused, but may have left a failed pipeline behind.
 	Create(ctx context.Context, s PipelineSpec) (Pipeline, error)
@@ -101,8 +102,9 @@ type Repos interface {
 	// Latest returns the project's newest pipeline, false if it has none yet.
 	Latest(ctx context.Context, project string) (Pipeline, bool, error)
 	// Recent returns pipelines that were created by our kind of request since then, with the
-	// reference each one carries, so that a lost store can be filled again.
-	Recent(ctx context.Context, project string, since time.Time) ([]Found, error)
+	// reference each one carries, so that a lost store can be filled again. Those that are known
+	// are left out and cost no call. With an error it returns what it has found by then.
+	Recent(ctx context.Context, project string, since time.Time, known func(PipelineRef) bool) ([]Found, error)
 }
 
 // Found is a pipeline with the reference it carries.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -13,12 +14,12 @@ const recoverWindow = 48 * time.Hour
 
 // Recover looks through the projects for pipelines that carry our reference and are not in the
 // store, and makes their operations again, so that a lost database loses no card and no final
-// notice. It returns how many it made; err names the projects that could not be read, or not whole:
-// call it again then.
+// notice. It returns how many it made. A project that cannot be read to its end is named in err;
+// call again then, and what has been made by then is not looked at any more.
 func (s *Service) Recover(ctx context.Context) (made int, err error) {
 	since := s.Clock.Now().Add(-recoverWindow)
 	for _, project := range s.Fleet.Projects() {
-		found, ferr := s.Repos.Recent(ctx, project, since)
+		found, ferr := s.Repos.Recent(ctx, project, since, s.others(ctx, ""))
 		if ferr != nil {
 			err = errors.Join(err, fmt.Errorf("recover from %s: %w", project, ferr))
 		}
@@ -45,6 +46,21 @@ func (s *Service) Recover(ctx context.Context) (made int, err error) {
 		}
 	}
 	return made, err
+}
+
+// others returns a function that tells whether a pipeline is known to belong to another operation
+// than id; there is no need to look into such. A store that does not answer knows nothing, which
+// costs a look and no more.
+func (s *Service) others(ctx context.Context, id string) func(PipelineRef) bool {
+	return func(ref PipelineRef) bool {
+		found := false
+		err := s.Store.View(ctx, func(r Reader) error {
+			of, err := r.Operations(ctx, Filter{Pipeline: ref, Limit: 2})
+			found = slices.ContainsFunc(of, func(op Operation) bool { return op.ID != id })
+			return err
+		})
+		return err == nil && found
+	}
 }
 
 func (s *Service) openReference(sealed string) (Reference, bool) {

@@ -686,6 +686,34 @@ func TestRecover(t *testing.T) {
 	}
 }
 
+// partly is GitLab that breaks off after some of the list.
+type partly struct{ ops.Repos }
+
+func (p partly) Recent(ctx context.Context, project string, since time.Time, known func(ops.PipelineRef) bool) ([]ops.Found, error) {
+	found, err := p.Repos.Recent(ctx, project, since, known)
+	if len(found) < 2 {
+		return found, err
+	}
+	return found[:1], &ops.Error{Code: ops.CodeUnavailable, Reason: ops.ReasonGitLabUnavailable, Msg: "GitLab does not answer."}
+}
+
+// What could be read is made again although the rest could not, so that trying again goes on.
+func TestRecoverGoesOnWhereItBrokeOff(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.to(ops.Running)
+	r.submit("shop")
+	r.pass(10 * time.Second)
+	fresh := newRig(t)
+	fresh.service.Repos, fresh.service.Fleet = partly{r.lab}, r.fleet(plainAction())
+	if n, err := fresh.service.Recover(t.Context()); err == nil || n != 1 {
+		t.Fatalf("got %d recovered, %v, want 1 and an error", n, err)
+	}
+	if n, err := fresh.service.Recover(t.Context()); err != nil || n != 1 {
+		t.Errorf("got %d recovered, %v, want the other one", n, err)
+	}
+}
+
 // A store that does not answer must not end what can still be started.
 func TestStoreThatDoesNotAnswerEndsNothing(t *testing.T) {
 	t.Parallel()

@@ -141,7 +141,7 @@ func (s *Service) post(ctx context.Context, op Operation) (again time.Time, more
 	// Nothing of this key should be there. Where it might be all the same, looking comes first: the
 	// key was sent before, or the row is older than this process and may come from a backup.
 	if op.Attempt > 0 || op.Lost > 0 || op.RunAt.Before(s.born) {
-		found, ferr := s.Pipelines.Find(ctx, spec)
+		found, ferr := s.Pipelines.Find(ctx, spec, s.others(ctx, op.ID))
 		switch {
 		case ferr != nil && (op.Lost > 0 || CodeOf(ferr) == CodeUnavailable):
 			s.Log.Warn("look before the start", "op", op.ID, "err", ferr)
@@ -219,7 +219,7 @@ func (s *Service) posted(ctx context.Context, op Operation, spec PipelineSpec, p
 		return s.Clock.Now().Add(time.Second), false, nil
 	case e.Reason == ReasonConfigError:
 		// GitLab may have made a pipeline that failed at once, and says nothing of it here.
-		found, ferr := s.Pipelines.Find(ctx, spec)
+		found, ferr := s.Pipelines.Find(ctx, spec, s.others(ctx, op.ID))
 		switch {
 		case ferr != nil:
 			s.Log.Warn("look for the pipeline", "op", op.ID, "err", ferr)
@@ -266,7 +266,7 @@ func (s *Service) settle(ctx context.Context, op Operation) (again time.Time, mo
 	case err != nil:
 		return again, false, err
 	}
-	found, ferr := s.Pipelines.Find(ctx, spec)
+	found, ferr := s.Pipelines.Find(ctx, spec, s.others(ctx, op.ID))
 	switch {
 	case len(found) > 0:
 		_, err = s.record(ctx, op, Created{Pipeline: found[0], Adopted: true, Extras: found[1:]})

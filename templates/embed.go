@@ -5,7 +5,7 @@ package templates
 
 import "embed"
 
-// FS holds one NAME.tmpl for each message.
+// FS holds one NAME.tmpl for each message, and fields.txt, which says what each of them sees.
 //
-//go:embed *.tmpl
+//go:embed *.tmpl fields.txt
 var FS embed.FS

@@ -60,7 +60,7 @@ func (a *Acker) Answer(ctx context.Context, in Incoming) Answer {
 	if !settled.CompareAndSwap(false, true) {
 		return <-done
 	}
-	return Answer{Message: Notice(ToneWarn, "⏳ Still working on it. The answer follows here; nothing is confirmed yet.")}
+	return Answer{Pending: true, Message: Notice(ToneWarn, "⏳ Still working on it. The answer follows here; nothing is confirmed yet.")}
 }
 
 // handle contains a panic of the handler: one bad request must not end the process.
@@ -75,6 +75,11 @@ func (a *Acker) handle(ctx context.Context, in Incoming) (ans Answer) {
 }
 
 func (a *Acker) sendLater(ctx context.Context, in Incoming, ans Answer) {
+	defer func() { // nothing above it would contain a panic of the platform's renderer
+		if p := recover(); p != nil {
+			a.log.Error("late answer panicked", "actor", in.Actor.String(), "err", fmt.Sprint(p), "stack", string(debug.Stack()))
+		}
+	}()
 	if ans.Message == nil || in.Reply == nil {
 		return
 	}

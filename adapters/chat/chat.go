@@ -30,7 +30,8 @@ type Incoming struct {
 	Actor     ops.Actor
 	ActorName string // shown, never decided on
 	From      ops.Conversation
-	Text      string            // Command: what followed /ocim. Suggest: what was typed so far
+	Trigger   string            // how commands begin here, such as /ocim; empty where it is not known
+	Text      string            // Command: what followed Trigger. Suggest: what was typed so far
 	Button    string            // Click: the button's token, sealed by us and not yet checked
 	Message   string            // Click: the platform's id of the message the button stands on
 	Dialog    string            // Submit, Suggest: name of the dialog
@@ -54,6 +55,7 @@ type Answer struct {
 	Message *Message          // shown to this person only
 	Errors  map[string]string // Submit: by field; keeps the dialog open
 	Options []Option          // Suggest
+	Pending bool              // the Message only says that the answer comes later, through the Replier
 }
 
 // Handler decides what to answer; package commands implements it. It never panics and never waits
@@ -72,7 +74,8 @@ type Membership struct {
 // Platform sends messages. Implementations are safe for concurrent use, set a deadline on every
 // call, never retry a Post, and return *[ops.Error]: CodeUnavailable if the same call may work
 // later (RetryAt when the platform said when; NotSent when the message surely does not stand),
-// CodeNotFound when message or channel is gone, CodeDenied when the bot may not post there.
+// CodeNotFound when message or channel is gone, CodeDenied when the bot may not post there, with
+// the reason chat_unauthorized when it is the token that is not accepted.
 type Platform interface {
 	// Post makes a new message and returns the platform's id of it.
 	Post(ctx context.Context, to ops.Conversation, m Message) (ref string, err error)
@@ -87,9 +90,13 @@ type Platform interface {
 	Member(ctx context.Context, a ops.Actor, c ops.Conversation) (Membership, error)
 	// Permalink is the address of a message, empty if it cannot be told. It makes no call.
 	Permalink(to ops.Conversation, ref string) string
+	// Rate is how fast the platform lets one bot write. It makes no call.
+	Rate() Rate
 }
 
-// Rate is how fast a platform lets one bot write. The notifier spends below it.
+// Rate is how fast a platform lets one bot write, in the long run. The notifier spends no more, but
+// for short bursts: five seconds' worth of posts in a channel, fifteen seconds' worth of edits. A
+// zero field is no limit.
 type Rate struct {
 	PostsPerChannel  float64 // a second
 	EditsPerMinute   float64 // over the whole workspace

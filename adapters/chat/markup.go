@@ -29,6 +29,9 @@ func (f Foreign) String() string {
 	return b.String()
 }
 
+// GoString is String, so that no way of formatting prints the text unescaped.
+func (f Foreign) GoString() string { return f.String() }
+
 // Parse turns the neutral markup of the templates into blocks. It knows, at the start of a line,
 //
 //	! text        the summary for notifications

@@ -57,10 +57,11 @@ func (a *Adapter) Create(ctx context.Context, s ops.PipelineSpec) (ops.Pipeline,
 	if err != nil {
 		return ops.Pipeline{}, err
 	}
-	if got.ID <= 0 {
+	if got.ID <= 0 || got.ProjectID != 0 && got.ProjectID != p.ID {
+		// What a proxy made of it may be anything. Whether there is a pipeline is found by its key.
 		return ops.Pipeline{}, &ops.Error{
 			Code: ops.CodeUnavailable, Reason: ops.ReasonGitLabUnavailable,
-			Msg: "GitLab accepted the request but its answer names no pipeline.",
+			Msg: "GitLab accepted the request but its answer names no pipeline of the project.",
 		}
 	}
 	return got.pipeline(p.name, ops.RoleRoot), nil

@@ -98,6 +98,9 @@ func (a *Adapter) noAnswer(e *ops.Error, r request, x *exchange, err error) {
 		return
 	case errors.Is(err, errWaiting):
 		e.NotSent = true
+		if queue, ok := errors.AsType[*queueError](err); ok {
+			e.RetryAt = queue.until
+		}
 		e.Msg = fmt.Sprintf("ocim makes many calls to GitLab and had no turn to %s.", r.doing)
 		return
 	}

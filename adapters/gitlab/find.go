@@ -28,12 +28,12 @@ const (
 )
 
 // Find implements [ops.Pipelines]. It lists the pipelines that were made by our kind of request since
-// a minute before s.CreatedAfter, and reads the variables of each. What the configuration says by now
+// a minute before s.CreatedAfter, and reads the variables of each that is not another operation's. What the configuration says by now
 // of branch and way to start plays no part: the request may have been made before it said so.
 //
 // CodeDenied with ReasonOutcomeUnknown means that a pipeline was there which ocim may not look into:
 // it may be the one.
-func (a *Adapter) Find(ctx context.Context, s ops.PipelineSpec) ([]ops.Pipeline, error) {
+func (a *Adapter) Find(ctx context.Context, s ops.PipelineSpec, others func(ops.PipelineRef) bool) ([]ops.Pipeline, error) {
 	ctx, cancel := a.within(ctx)
 	defer cancel()
 	p, err := a.project(s.Project)
@@ -47,6 +47,9 @@ func (a *Adapter) Find(ctx context.Context, s ops.PipelineSpec) ([]ops.Pipeline,
 	var found []ops.Pipeline
 	var doubt error
 	for _, c := range slices.Backward(candidates) { // they come newest first
+		if others(c.pipeline(p.name, "").Ref) {
+			continue
+		}
 		ours, err := a.isOurs(ctx, p, c, s)
 		switch {
 		case err != nil && ops.CodeOf(err) == ops.CodeUnavailable:
@@ -112,19 +115,33 @@ func (a *Adapter) isOurs(ctx context.Context, p *project, c pipelineJSON, s ops.
 	if keys, known := a.carried.get(id); known && isKey(s.Key) {
 		return slices.Contains(keys, s.Key), nil
 	}
-	vars, err := a.variables(ctx, p, c.ID)
+	values, err := a.values(ctx, p, id)
 	if err != nil {
 		if s.KeyInName && c.Name != "" && ops.CodeOf(err) == ops.CodeDenied {
 			return false, nil // its name would have shown the key
 		}
 		return false, err
 	}
-	values := valuesOf(vars)
-	if len(vars) > 0 {
-		// Variables never change. None at all may be a replica that is behind: look again then.
-		a.carried.put(id, slices.DeleteFunc(slices.Clone(values), func(v string) bool { return !isKey(v) }))
-	}
 	return slices.Contains(values, s.Key), nil
+}
+
+// values reads what a pipeline was started with, and remembers the keys in it. When many look for
+// theirs at the same time, as after a restart, one of them reads for all.
+func (a *Adapter) values(ctx context.Context, p *project, id pipelineID) ([]string, error) {
+	v, err, _ := a.reading.Do(fmt.Sprintf("%s %d %d", id.host, p.ID, id.id), func() (any, error) {
+		vars, err := a.variables(ctx, p, id.id)
+		if err != nil {
+			return nil, err
+		}
+		values := valuesOf(vars)
+		if len(vars) > 0 {
+			// Variables never change. None at all may be a replica that is behind: look again then.
+			a.carried.put(id, slices.DeleteFunc(slices.Clone(values), func(v string) bool { return !isKey(v) }))
+		}
+		return values, nil
+	})
+	values, _ := v.([]string)
+	return values, err
 }
 
 // isKey reports whether v looks like a key: only such values are worth remembering.
@@ -178,11 +195,11 @@ func (a *Adapter) variables(ctx context.Context, p *project, id int64) ([]variab
 	}
 	code := ops.CodeOf(err)
 	if code == ops.CodeNotFound {
-		// GitLab hides what may not be read behind a 404 as well.
-		if _, again := a.pipeline(ctx, p, id); again == nil {
+		// GitLab hides what may not be read behind a 404 as well. Of a young pipeline a 404 proves
+		// nothing, even when another answer shows it: the two may come from different replicas.
+		code = ops.CodeUnavailable
+		if j, again := a.pipeline(ctx, p, id); again == nil && a.clock.Now().Sub(j.pipeline(p.name, "").CreatedAt) > settled {
 			code = ops.CodeDenied
-		} else {
-			code = ops.CodeUnavailable
 		}
 	} else if code != ops.CodeDenied {
 		return nil, err
@@ -217,7 +234,7 @@ func (a *Adapter) pipeline(ctx context.Context, p *project, id int64) (pipelineJ
 // Recent implements [ops.Repos]. The reference is the string in the payload's key ocim_ref, or in a
 // variable OCIM_REF where the pipeline was not started by a trigger. It looks into the 200 pipelines
 // that were changed last, and skips those whose variables it may not read.
-func (a *Adapter) Recent(ctx context.Context, name string, since time.Time) ([]ops.Found, error) {
+func (a *Adapter) Recent(ctx context.Context, name string, since time.Time, known func(ops.PipelineRef) bool) ([]ops.Found, error) {
 	ctx, cancel := a.within(ctx)
 	defer cancel()
 	p, err := a.project(name)
@@ -235,6 +252,9 @@ func (a *Adapter) Recent(ctx context.Context, name string, since time.Time) ([]o
 			return found, err
 		}
 		for _, j := range all {
+			if known(j.pipeline(p.name, ops.RoleRoot).Ref) {
+				continue
+			}
 			vars, err := a.variables(ctx, p, j.ID)
 			var e *ops.Error
 			if errors.As(err, &e) && e.Reason == ops.ReasonOutcomeUnknown {

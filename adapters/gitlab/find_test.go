@@ -1,9 +1,11 @@
 package gitlab_test
 
 import (
+	"fmt"
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -19,6 +21,12 @@ func withKey(k string) ops.PipelineSpec {
 	s := spec()
 	s.Payload = map[string]string{"ocim_key": k}
 	s.Key = k
+	return s
+}
+
+func withRef(k, ref string) ops.PipelineSpec {
+	s := withKey(k)
+	s.Payload["ocim_ref"] = ref
 	return s
 }
 
@@ -65,7 +73,7 @@ func TestFindTakesTheFirstOfSeveral(t *testing.T) {
 	if err != nil || !ok || got.Ref != first.Ref {
 		t.Errorf("Find: got %v %v %v, want %v", got.Ref, ok, err, first.Ref)
 	}
-	if all, err := w.Adapter.Find(t.Context(), spec()); err != nil || len(all) != 2 {
+	if all, err := w.Adapter.Find(t.Context(), spec(), nothingKnown); err != nil || len(all) != 2 {
 		t.Errorf("Find: got %d, %v, want both", len(all), err)
 	}
 }
@@ -141,17 +149,107 @@ func TestFindAsksAgainForWhatLags(t *testing.T) {
 	}
 }
 
+// Replicas differ: one does not know a young pipeline whose variables are asked for, the next one
+// does. That is a reason to look again and none to give up; once the pipeline is old, it is GitLab
+// that hides it.
+func TestFindDoesNotGiveUpOnAYoungPipeline(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.create(spec())
+	w.server.Inject(gitlabtest.Fault{Route: "variables", Do: gitlabtest.Answer(404, gitlabtest.JSONHeader(), `{"message":"404 Not found"}`)})
+	for _, tt := range []struct {
+		age  time.Duration
+		want ops.Code
+	}{{0, ops.CodeUnavailable}, {30 * time.Second, ops.CodeUnavailable}, {61 * time.Second, ops.CodeDenied}} {
+		w.clock.Advance(tt.age)
+		if _, ok, err := w.Find(t.Context(), spec()); ok || ops.CodeOf(err) != tt.want {
+			t.Errorf("%s later: got %v %v, want %s", tt.age, ok, err, tt.want)
+		}
+	}
+}
+
 func TestRecentReturnsWhatCarriesAReference(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	want := w.create(spec())
 	w.create(withKey(strings.Repeat("a", 32)))
-	found, err := w.Recent(t.Context(), "cluster", start().Add(-time.Hour))
+	found, err := w.Recent(t.Context(), "cluster", start().Add(-time.Hour), nothingKnown)
 	if err != nil {
 		t.Fatalf("Recent: %v", err)
 	}
 	if len(found) != 1 || found[0].Reference != "sealed-reference" || found[0].Pipeline.Ref != want.Ref {
 		t.Errorf("got %+v, want %v with its reference", found, want.Ref)
+	}
+}
+
+func nothingKnown(ops.PipelineRef) bool { return false }
+
+func TestRecentLeavesOutWhatIsKnown(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	known := w.create(spec())
+	unknown := w.create(withRef(strings.Repeat("a", 32), "another-reference"))
+	before := len(w.server.Requests("variables"))
+	found, err := w.Recent(t.Context(), "cluster", start().Add(-time.Hour), func(r ops.PipelineRef) bool { return r == known.Ref })
+	if err != nil || len(found) != 1 || found[0].Pipeline.Ref != unknown.Ref {
+		t.Errorf("got %+v %v, want %v alone", found, err, unknown.Ref)
+	}
+	if got := len(w.server.Requests("variables")) - before; got != 1 {
+		t.Errorf("got %d pipelines looked into, want 1", got)
+	}
+}
+
+func TestRecentReturnsWhatItHasWhenItFails(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.create(spec())
+	want := w.create(withRef(strings.Repeat("a", 32), "another-reference"))
+	w.server.Inject(gitlabtest.Fault{Route: "variables", Skip: 1, Do: gitlabtest.DropBefore()})
+	found, err := w.Recent(t.Context(), "cluster", start().Add(-time.Hour), nothingKnown)
+	if ops.CodeOf(err) != ops.CodeUnavailable || len(found) != 1 || found[0].Pipeline.Ref != want.Ref {
+		t.Errorf("got %+v %v, want the newest and an error", found, err)
+	}
+}
+
+func TestFindPassesOverWhatIsAnothers(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	want := w.create(spec())
+	other := w.create(withKey(strings.Repeat("a", 32)))
+	found, err := w.Adapter.Find(t.Context(), spec(), func(r ops.PipelineRef) bool { return r == other.Ref })
+	if err != nil || len(found) != 1 || found[0].Ref != want.Ref {
+		t.Errorf("got %+v %v, want %v", found, err, want.Ref)
+	}
+	if got := len(w.server.Requests("variables")); got != 1 {
+		t.Errorf("got %d pipelines looked into, want 1", got)
+	}
+}
+
+// After a restart many operations look for their pipelines among the same candidates.
+func TestFindSharesWhatManyRead(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	for n := range 20 {
+		w.create(withKey(fmt.Sprintf("%032d", n)))
+	}
+	hold := w.server.Inject(gitlabtest.Fault{Route: "variables", Do: gitlabtest.Hang()})
+	var all sync.WaitGroup
+	for n := range 8 {
+		all.Go(func() {
+			if _, ok, err := w.Find(t.Context(), withKey(fmt.Sprintf("%032d", n))); !ok || err != nil {
+				t.Errorf("Find %d: got %v %v, want it", n, ok, err)
+			}
+		})
+	}
+	// All of them have the list and want the first candidate's variables.
+	if err := w.server.Until(t.Context(), func() bool { return len(w.server.Requests("pipelines")) >= 8 && hold.Hits() >= 1 }); err != nil {
+		t.Fatal(err)
+	}
+	hold.Remove()
+	all.Wait()
+	// Those who come late may read one more before they learn of the others.
+	if got := len(w.server.Requests("variables")); got > 40 {
+		t.Errorf("got %d reads of variables for 20 pipelines by 8, want each read once or nearly so", got)
 	}
 }
 

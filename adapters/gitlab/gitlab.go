@@ -19,6 +19,7 @@ import (
 	"time"
 
 	gl "gitlab.com/gitlab-org/api/client-go/v2"
+	"golang.org/x/sync/singleflight"
 	"golang.org/x/time/rate"
 
 	"ocim/internal/clock"
@@ -54,7 +55,8 @@ type Config struct {
 	// of their own.
 	MaxBody int64
 	// Rate is the sustained number of calls per second to one GitLab, Burst how many may come at
-	// once. Zero is 10 and 30.
+	// once. Zero is 10 and 30. Half as many come on top for what people wait for, see [ops.Urgent];
+	// GitLab.com allows 33 a second.
 	Rate  float64
 	Burst int
 	// Clock is required.
@@ -95,6 +97,7 @@ type Adapter struct {
 	maxBody  int64
 	scrub    *strings.Replacer
 	carried  *memo[pipelineID, []string]
+	reading  singleflight.Group // of what fills carried
 	titles   *memo[commitID, []mention]
 }
 
@@ -192,7 +195,11 @@ func newHost(cfg Config, base string, allowed map[string]bool) (*host, error) {
 	if !allowed[o] {
 		return nil, fmt.Errorf("%s is not among the allowed hosts", o)
 	}
-	lim := &limiter{clock: cfg.Clock, bucket: rate.NewLimiter(rate.Limit(cfg.Rate), cfg.Burst)}
+	lim := &limiter{
+		clock: cfg.Clock, bucket: rate.NewLimiter(rate.Limit(cfg.Rate), cfg.Burst),
+		reserve:  rate.NewLimiter(rate.Limit(cfg.Rate/2), max(1, cfg.Burst/2)),
+		patience: cfg.Timeout / 2, // the wait counts as part of the call, which needs time as well
+	}
 	next := cfg.Transport
 	if next == nil {
 		next = dialer(allowed, cfg.Timeout)

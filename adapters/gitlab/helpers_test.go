@@ -37,7 +37,7 @@ type world struct {
 
 // Find returns the first of what the adapter finds.
 func (w *world) Find(ctx context.Context, s ops.PipelineSpec) (ops.Pipeline, bool, error) {
-	found, err := w.Adapter.Find(ctx, s)
+	found, err := w.Adapter.Find(ctx, s, nothingKnown)
 	if len(found) == 0 {
 		return ops.Pipeline{}, false, err
 	}

@@ -227,7 +227,11 @@ func (h *Hooks) take(ctx context.Context, hosts []hookHost, body []byte) int {
 		if !ours {
 			continue
 		}
-		for _, hint := range e.hints(name) {
+		hints := e.hints(name)
+		if len(hints) == 0 {
+			h.log.DebugContext(ctx, "webhook that concerns no pipeline", "project", name)
+		}
+		for _, hint := range hints {
 			if err := h.sink(ctx, hint); err != nil {
 				h.log.ErrorContext(ctx, "webhook could not be kept", "project", name, "pipeline", hint.PipelineID, "err", err)
 				return http.StatusServiceUnavailable

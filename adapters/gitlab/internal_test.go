@@ -17,6 +17,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"ocim/internal/clock"
+	"ocim/ops"
 )
 
 const sharedFixtures = "../../../shared/fixtures/gitlab"
@@ -24,7 +25,7 @@ const sharedFixtures = "../../../shared/fixtures/gitlab"
 func TestLimiterSpreadsCallsAndGivesUpWithTheContext(t *testing.T) {
 	t.Parallel()
 	clk := clock.NewFake(time.Date(2026, 5, 4, 10, 0, 0, 0, time.UTC))
-	l := &limiter{clock: clk, bucket: rate.NewLimiter(10, 2)}
+	l := &limiter{clock: clk, bucket: rate.NewLimiter(10, 2), patience: time.Second}
 	for i := range 2 {
 		if err := l.Wait(t.Context()); err != nil {
 			t.Fatalf("call %d of the burst: %v", i, err)
@@ -45,6 +46,44 @@ func TestLimiterSpreadsCallsAndGivesUpWithTheContext(t *testing.T) {
 	end()
 	if err := l.Wait(ended); !errors.Is(err, errWaiting) || !errors.Is(err, context.Canceled) {
 		t.Errorf("canceled while waiting: got %v", err)
+	}
+}
+
+// Polling that has used up its calls keeps nobody waiting who has asked for something.
+func TestLimiterKeepsAReserveForPeople(t *testing.T) {
+	t.Parallel()
+	clk := clock.NewFake(time.Date(2026, 5, 4, 10, 0, 0, 0, time.UTC))
+	l := &limiter{clock: clk, bucket: rate.NewLimiter(1, 1), reserve: rate.NewLimiter(1, 2), patience: time.Millisecond}
+	if err := l.Wait(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 3 {
+		if err := l.Wait(t.Context()); !errors.Is(err, errWaiting) {
+			t.Errorf("poll: got %v, want it put off", err)
+		}
+		if err := l.Wait(ops.Urgent(t.Context())); (err == nil) != (i < 2) {
+			t.Errorf("urgent call %d: got %v, want the first two let through", i, err)
+		}
+	}
+}
+
+// Those who would wait too long do not stand in the queue, and so take nobody's turn.
+func TestLimiterTurnsAwayWhomItCannotServe(t *testing.T) {
+	t.Parallel()
+	clk := clock.NewFake(time.Date(2026, 5, 4, 10, 0, 0, 0, time.UTC))
+	l := &limiter{clock: clk, bucket: rate.NewLimiter(10, 1), patience: 50 * time.Millisecond}
+	if err := l.Wait(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for range 1000 {
+		var queue *queueError
+		if err := l.Wait(t.Context()); !errors.As(err, &queue) || !errors.Is(err, errWaiting) || queue.until != clk.Now().Add(100*time.Millisecond) {
+			t.Fatalf("got %v, want to be turned away until the next turn", err)
+		}
+	}
+	clk.Advance(100 * time.Millisecond)
+	if err := l.Wait(t.Context()); err != nil {
+		t.Errorf("after 1000 were turned away: %v, want a turn", err)
 	}
 }
 
@@ -71,7 +110,7 @@ func TestLimiterLearnsFromTheAnswer(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			l := &limiter{clock: clock.NewFake(now), bucket: rate.NewLimiter(10, 2)}
+			l := &limiter{clock: clock.NewFake(now), bucket: rate.NewLimiter(10, 2), patience: time.Second}
 			resp := &http.Response{StatusCode: tt.status, Header: http.Header{"Date": {theirs.Format(http.TimeFormat)}}}
 			for k, v := range tt.header {
 				resp.Header.Set(k, v)

@@ -26,7 +26,7 @@ func methods(a *gitlab.Adapter) map[string]func(context.Context) error {
 	ref := ops.PipelineRef{Project: "cluster", ID: 9001}
 	return map[string]func(context.Context) error{
 		"Probe":     func(ctx context.Context) error { _, err := a.Probe(ctx, "cluster"); return err },
-		"Find":      func(ctx context.Context) error { _, err := a.Find(ctx, spec()); return err },
+		"Find":      func(ctx context.Context) error { _, err := a.Find(ctx, spec(), nothingKnown); return err },
 		"Create":    func(ctx context.Context) error { _, err := a.Create(ctx, spec()); return err },
 		"Tree":      func(ctx context.Context) error { _, err := a.Tree(ctx, tree(ref)); return err },
 		"Cancel":    func(ctx context.Context) error { return a.Cancel(ctx, ref) },
@@ -34,7 +34,7 @@ func methods(a *gitlab.Adapter) map[string]func(context.Context) error {
 		"Tail":      func(ctx context.Context) error { _, err := a.Tail(ctx, "cluster", 1, 1000); return err },
 		"Instances": func(ctx context.Context) error { _, err := a.Instances(ctx, "cluster", "instances"); return err },
 		"Latest":    func(ctx context.Context) error { _, _, err := a.Latest(ctx, "cluster"); return err },
-		"Recent":    func(ctx context.Context) error { _, err := a.Recent(ctx, "cluster", start()); return err },
+		"Recent":    func(ctx context.Context) error { _, err := a.Recent(ctx, "cluster", start(), nothingKnown); return err },
 	}
 }
 
@@ -227,7 +227,7 @@ func TestT18_EndlessLogsAndListsEnd(t *testing.T) {
 		}))
 		t.Cleanup(srv.Close)
 		a := single(t, srv.URL)
-		if found, err := a.Find(short(t), spec()); len(found) > 0 || ops.ReasonOf(err) != ops.ReasonOutcomeUnknown || ops.CodeOf(err) != ops.CodeUnavailable {
+		if found, err := a.Find(short(t), spec(), nothingKnown); len(found) > 0 || ops.ReasonOf(err) != ops.ReasonOutcomeUnknown || ops.CodeOf(err) != ops.CodeUnavailable {
 			t.Errorf("Find: got %v %v, want unavailable outcome_unknown", found, err)
 		}
 		if _, err := a.Instances(short(t), "cluster", "instances"); err != nil {

@@ -21,6 +21,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"ocim/internal/clock"
+	"ocim/ops"
 )
 
 const (
@@ -206,8 +207,10 @@ func checkAddress(_, address string, _ syscall.RawConn) error {
 // limiter spreads the calls to one GitLab and keeps silent while GitLab asks for it. It implements
 // [gl.RateLimiter].
 type limiter struct {
-	clock  clock.Clock
-	bucket *rate.Limiter
+	clock    clock.Clock
+	bucket   *rate.Limiter
+	reserve  *rate.Limiter // for what people wait for, when polling has used up the bucket
+	patience time.Duration // longest wait for a turn
 
 	mu    sync.Mutex
 	until time.Time
@@ -220,8 +223,17 @@ func (e *pauseError) Error() string {
 	return "GitLab asked for no calls before " + e.until.Format(time.RFC3339)
 }
 
+// queueError says that the turn would come too late.
+type queueError struct{ until time.Time }
+
+func (e *queueError) Error() string { return "the next turn is at " + e.until.Format(time.RFC3339Nano) }
+
+func (e *queueError) Unwrap() error { return errWaiting }
+
 // Wait blocks until a call may be made. While GitLab has asked for silence it fails at once, so
-// that no worker stands still for minutes.
+// that no worker stands still for minutes. It also fails at once when the turn is far off: a place
+// in the queue that is given up later is lost, since those behind do not move up, and with enough
+// who give up nobody gets a turn any more.
 func (l *limiter) Wait(ctx context.Context) error {
 	now := l.clock.Now()
 	l.mu.Lock()
@@ -230,10 +242,18 @@ func (l *limiter) Wait(ctx context.Context) error {
 	if until.After(now) {
 		return &pauseError{until}
 	}
-	r := l.bucket.ReserveN(now, 1)
+	bucket := l.bucket
+	if l.reserve != nil && ops.IsUrgent(ctx) && bucket.TokensAt(now) < 1 {
+		bucket = l.reserve
+	}
+	r := bucket.ReserveN(now, 1)
 	d := r.DelayFrom(now)
 	if d <= 0 {
 		return nil
+	}
+	if d > l.patience {
+		r.CancelAt(now)
+		return &queueError{now.Add(d)}
 	}
 	if err := clock.Sleep(ctx, l.clock, d); err != nil {
 		r.CancelAt(l.clock.Now())

@@ -73,6 +73,7 @@ func (a *Adapter) serveAction(r *http.Request, s *server, body []byte) reply {
 		Actor:     ops.Actor{Platform: Platform, Workspace: s.Name, UserID: c.UserID},
 		ActorName: c.UserName,
 		From:      ops.Conversation{Platform: Platform, Workspace: s.Name, Channel: c.ChannelID},
+		Trigger:   "/" + s.Command,
 		Button:    c.Token,
 		Message:   c.PostID,
 	}

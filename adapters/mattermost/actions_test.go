@@ -56,7 +56,7 @@ func TestClickReachesTheHandlerAndIsAnswered(t *testing.T) {
 		t.Errorf("shown to bob: %q, want %q", got.Text(), want)
 	}
 	want := []chat.Incoming{{
-		Kind: chat.Click, Actor: r.actor("bob"), ActorName: "bob", From: r.channel(), Button: "token-of-k1", Message: p.ID,
+		Kind: chat.Click, Actor: r.actor("bob"), ActorName: "bob", From: r.channel(), Trigger: "/ocim", Button: "token-of-k1", Message: p.ID,
 	}}
 	seen := r.handled()
 	if d := cmp.Diff(seen, want, cmpopts.IgnoreFields(chat.Incoming{}, "Reply", "Key")); d != "" {

@@ -1,19 +1,13 @@
 package mattermost
 
-import (
-	"context"
-	"errors"
-	"fmt"
-)
+import "context"
 
-// Check asks every server once who the bot is there, and returns all that is wrong. It changes
-// nothing.
-func (a *Adapter) Check(ctx context.Context) error {
-	var errs []error
-	for _, s := range a.servers {
-		if _, err := s.me(ctx); err != nil {
-			errs = append(errs, fmt.Errorf("mattermost server %s: %w", s.Name, err))
-		}
+// Check asks a server once who the bot is there. It changes nothing.
+func (a *Adapter) Check(ctx context.Context, workspace string) error {
+	s, err := a.server(workspace)
+	if err != nil {
+		return err
 	}
-	return errors.Join(errs...)
+	_, err = s.me(ctx)
+	return err
 }

@@ -16,6 +16,7 @@ import (
 	"ocim/adapters/chat"
 	"ocim/adapters/mattermost"
 	"ocim/adapters/mattermost/mattermosttest"
+	"ocim/internal/clock"
 	"ocim/internal/secret"
 	"ocim/ops"
 )
@@ -40,7 +41,7 @@ func TestCommandReachesTheHandlerAndIsAnswered(t *testing.T) {
 	}
 	key := seen[0].Key
 	wantIn := []chat.Incoming{{
-		Key: key, Kind: chat.Command, Actor: r.actor("alice"), ActorName: "alice", From: r.channel(), Text: "deploy  Demo  x=1",
+		Key: key, Kind: chat.Command, Actor: r.actor("alice"), ActorName: "alice", From: r.channel(), Trigger: "/ocim", Text: "deploy  Demo  x=1",
 	}}
 	if d := cmp.Diff(seen, wantIn, cmpopts.IgnoreFields(chat.Incoming{}, "Reply")); d != "" {
 		t.Errorf("incoming (-got +want):\n%s", d)
@@ -220,6 +221,63 @@ func (b *countingBody) Read(p []byte) (int, error) {
 		return 0, io.ErrUnexpectedEOF
 	}
 	return n, nil
+}
+
+func TestAnswerBudgetCountsFromTheArrivalOfTheRequest(t *testing.T) {
+	t.Parallel()
+	slow := &slowTokens{memTokens: &memTokens{m: map[string]secret.Secret{}}, took: 1500 * time.Millisecond}
+	r := newQuietRig(t, func(c *mattermost.Config) { c.Tokens = slow })
+	slow.clock, slow.m["mattermost/main/"+r.TeamID] = r.clock, secret.New("token")
+	release := make(chan struct{})
+	r.answers(func(context.Context, chat.Incoming) chat.Answer { <-release; return chat.Answer{} })
+	done := make(chan string, 1)
+	go func() {
+		_, answer := r.sendForm(t, r.formWith("token", "t1"))
+		done <- answer
+	}()
+	if err := r.clock.Waiting(t.Context(), 2); err != nil { // the whole request, and the handler
+		t.Fatal(err)
+	}
+	r.clock.Advance(1300 * time.Millisecond) // 2.8 s since it came
+	defer close(release)
+	patience, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	select {
+	case answer := <-done:
+		if !strings.Contains(answer, "Still working") {
+			t.Errorf("answered %s, want a note that it comes later", answer)
+		}
+	case <-patience.Done():
+		t.Error("no answer 2.8 s after the request came: the check of the token was not counted")
+	}
+}
+
+// slowTokens is a store on a slow disk.
+type slowTokens struct {
+	*memTokens
+	clock *clock.Fake
+	took  time.Duration
+}
+
+func (s *slowTokens) Get(ctx context.Context, name string) (secret.Secret, bool, error) {
+	s.clock.Advance(s.took)
+	return s.memTokens.Get(ctx, name)
+}
+
+func TestRouteSegmentsTellNothingOfEachOther(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	segment := func(address string) string { return address[strings.LastIndexByte(address, '/')+1:] }
+	dialog := segment(r.opened(t, deployDialog()).URL)
+	command := segment(r.fake.Commands()[0].URL)
+	if dialog == command || strings.Contains(dialog+command, pathSecret) || len(dialog) != 64 {
+		t.Errorf("segments %q and %q, want two of 64 digits without the path secret", dialog, command)
+	}
+	for _, path := range []string{"/mattermost/commands/main/" + dialog, "/mattermost/actions/main/" + dialog, "/mattermost/commands/main/" + pathSecret} {
+		if status, _ := r.send(t, path, "application/x-www-form-urlencoded", strings.NewReader(r.form(t, "t").Encode())); status != http.StatusNotFound {
+			t.Errorf("%s: status %d, want 404", path, status)
+		}
+	}
 }
 
 type discard struct {

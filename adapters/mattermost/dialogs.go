@@ -1,6 +1,7 @@
 package mattermost
 
 import (
+	"context"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
@@ -95,7 +96,7 @@ func (s *server) element(f chat.Field) model.DialogElement {
 	case chat.FieldChoice, chat.FieldSearch:
 		e.Type, e.MaxLength = "select", model.DialogElementSelectMaxLength
 		if f.Kind == chat.FieldSearch && s.dynamic.Load() {
-			e.DataSource, e.DataSourceURL = "dynamic", s.callback("dialogs")
+			e.DataSource, e.DataSourceURL = "dynamic", s.callback(dialogsRoute)
 			break
 		}
 		for _, o := range f.Options[:min(len(f.Options), maxOptions)] {
@@ -165,11 +166,12 @@ func (a *Adapter) serveDialog(r *http.Request, s *server, body []byte) reply {
 		return dialogError("This dialog is too old or not one of this bot's, so nothing was done. Close it and start again.")
 	}
 	in := chat.Incoming{
-		Kind:   chat.Submit,
-		Actor:  ops.Actor{Platform: Platform, Workspace: s.Name, UserID: sub.UserID},
-		From:   ops.Conversation{Platform: Platform, Workspace: s.Name, Channel: st.Channel, Thread: st.Thread},
-		Dialog: st.Dialog,
-		State:  st.State,
+		Kind:    chat.Submit,
+		Actor:   ops.Actor{Platform: Platform, Workspace: s.Name, UserID: sub.UserID},
+		From:    ops.Conversation{Platform: Platform, Workspace: s.Name, Channel: st.Channel, Thread: st.Thread},
+		Dialog:  st.Dialog,
+		State:   st.State,
+		Trigger: "/" + s.Command,
 	}
 	if lookup {
 		return a.suggest(r, s, in, st, sub)
@@ -182,7 +184,7 @@ func (a *Adapter) serveDialog(r *http.Request, s *server, body []byte) reply {
 	in.ActorName = s.usernames(r.Context(), []string{sub.UserID})[sub.UserID] // a submission brings the id alone
 	in.Key = Platform + ":" + s.Name + ":dialog:" + st.Nonce + ":" + valuesDigest(values)
 	in.Reply = a.replier(s, in, "", "")
-	return a.submitAnswer(r, s, in, a.ack.Answer(r.Context(), in))
+	return a.submitAnswer(r.Context(), s, in, a.ack.Answer(r.Context(), in))
 }
 
 // openDialog returns the state of a dialog that this person opened.
@@ -247,8 +249,9 @@ func valuesDigest(values map[string]string) string {
 }
 
 // submitAnswer closes the dialog unless something is wrong. What is wrong stands in the dialog, so
-// that nothing has to be typed again.
-func (a *Adapter) submitAnswer(r *http.Request, s *server, in chat.Incoming, ans chat.Answer) reply {
+// that nothing has to be typed again. What was accepted is not worth a direct message, since the
+// card in the channel shows it; a warning is, and that nothing is certain yet.
+func (a *Adapter) submitAnswer(ctx context.Context, s *server, in chat.Incoming, ans chat.Answer) reply {
 	if len(ans.Errors) > 0 {
 		out := &model.SubmitDialogResponse{Errors: map[string]string{}}
 		for field, text := range ans.Errors {
@@ -267,9 +270,14 @@ func (a *Adapter) submitAnswer(r *http.Request, s *server, in chat.Incoming, ans
 	if ans.Message.Tone == chat.ToneBad {
 		return dialogError(plainMessage(*ans.Message))
 	}
-	if err := a.private(r.Context(), s, in, *ans.Message, false); err != nil {
-		s.log.Info("answer to a dialog not shown", "err", err)
-	}
+	// The dialog closes when it has an answer, so the message is sent beside it.
+	ctx = context.WithoutCancel(ctx)
+	a.beside.Go(func() {
+		defer a.contain(s)
+		if err := a.private(ctx, s, in, *ans.Message, ans.Pending || ans.Message.Tone == chat.ToneWarn); err != nil {
+			s.log.Warn("answer to a dialog not shown", "err", err)
+		}
+	})
 	return reply{body: struct{}{}}
 }
 

@@ -62,7 +62,7 @@ func TestDialogIsOpenedAndSubmitted(t *testing.T) {
 		t.Fatalf("submit: %v, %+v", err, got)
 	}
 	want := []chat.Incoming{{
-		Kind: chat.Submit, Actor: r.actor("alice"), ActorName: "alice", From: r.channel(), Dialog: "deploy", State: "handler-state",
+		Kind: chat.Submit, Actor: r.actor("alice"), ActorName: "alice", From: r.channel(), Trigger: "/ocim", Dialog: "deploy", State: "handler-state",
 		Values: map[string]string{"instance": "prod/demo", "why": "new theme"},
 	}}
 	if diff := cmp.Diff(r.handled(), want, cmpopts.IgnoreFields(chat.Incoming{}, "Reply", "Key")); diff != "" {
@@ -201,7 +201,7 @@ func TestT12_DialogOfAnotherServerIsRefused(t *testing.T) {
 	})
 	d := r.opened(t, deployDialog())
 	body, _ := json.Marshal(mattermosttest.Submission{Type: "dialog_submission", State: d.Dialog.State, UserID: r.Accounts["alice"].ID, Submission: map[string]any{}})
-	_, answer := r.send(t, "/mattermost/dialogs/second/another-path-secret-0123456789", "application/json", strings.NewReader(string(body)))
+	_, answer := r.send(t, strings.Replace(routeUnder("dialogs", "another-path-secret-0123456789"), "/main/", "/second/", 1), "application/json", strings.NewReader(string(body)))
 	if !strings.Contains(answer, "nothing was done") || len(r.handled()) != 0 {
 		t.Errorf("answered %s, want a refusal", answer)
 	}
@@ -236,6 +236,69 @@ func TestFailedSubmissionStaysOpen(t *testing.T) {
 	}
 }
 
+func TestAnswerToADialogIsNeverLostUnlessTheCardShowsIt(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		tone             chat.Tone
+		inDialog, direct bool
+	}{{chat.ToneBad, true, false}, {chat.ToneWarn, false, true}, {chat.ToneGood, false, false}} {
+		t.Run(string(tt.tone), func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t)
+			d := r.opened(t, deployDialog())
+			r.says(chat.Notice(tt.tone, "what became of it"))
+			got, err := r.SubmitDialog(t.Context(), "alice", r.channel().Channel, d, map[string]any{"instance": "prod/demo"})
+			if err != nil || got.Err != nil || (got.DialogError == "what became of it") != tt.inDialog {
+				t.Errorf("submit: %v, %+v; want it in the dialog: %v", err, got, tt.inDialog)
+			}
+			r.bot.Wait()
+			direct, err := r.bot.Direct(t.Context(), r.actor("alice"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if posts := r.fake.Posts(direct.Channel); (len(posts) == 1) != tt.direct {
+				t.Errorf("got direct messages %+v, want one: %v", posts, tt.direct)
+			}
+		})
+	}
+}
+
+func TestLateAnswerToADialogReachesThePerson(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	d := r.opened(t, deployDialog())
+	release := make(chan struct{})
+	r.answers(func(context.Context, chat.Incoming) chat.Answer {
+		<-release
+		return chat.Answer{Message: chat.Notice(chat.ToneGood, "accepted")}
+	})
+	done := make(chan mattermosttest.Reply, 1)
+	go func() {
+		got, _ := r.SubmitDialog(t.Context(), "alice", r.channel().Channel, d, map[string]any{"instance": "prod/demo"})
+		done <- got
+	}()
+	if err := r.clock.Waiting(t.Context(), 2); err != nil {
+		t.Fatal(err)
+	}
+	r.clock.Advance(3 * time.Second)
+	if got := <-done; got.Err != nil || got.DialogError != "" {
+		t.Errorf("got %+v, want the dialog closed", got)
+	}
+	close(release)
+	r.bot.Wait()
+	direct, err := r.bot.Direct(t.Context(), r.actor("alice"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var told strings.Builder
+	for _, p := range r.fake.Posts(direct.Channel) {
+		told.WriteString(mattermosttest.Read(p) + "\n")
+	}
+	if !strings.Contains(told.String(), "Still working") || !strings.Contains(told.String(), "accepted") {
+		t.Errorf("direct messages %q, want the note and the answer", told.String())
+	}
+}
+
 func TestSearchingFieldAsksTheHandler(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -263,7 +326,7 @@ func TestSearchingFieldAsksTheHandler(t *testing.T) {
 		t.Errorf("answered %s, want %s", got, want)
 	}
 	want := []chat.Incoming{{
-		Kind: chat.Suggest, Actor: r.actor("alice"), From: r.channel(), Dialog: "deploy", State: "handler-state", Field: "instance", Text: "de",
+		Kind: chat.Suggest, Actor: r.actor("alice"), From: r.channel(), Trigger: "/ocim", Dialog: "deploy", State: "handler-state", Field: "instance", Text: "de",
 	}}
 	if diff := cmp.Diff(r.handled(), want); diff != "" {
 		t.Errorf("incoming (-got +want):\n%s", diff)

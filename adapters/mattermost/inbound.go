@@ -25,13 +25,13 @@ const (
 )
 
 // route checks what all three routes have in common, before a byte of the body is looked at: the
-// path secret, the content type and the size. A server never gets any of these wrong, so the
+// secret segment, the content type and the size. A server never gets any of these wrong, so the
 // answers are bare.
-func (a *Adapter) route(contentType string, serve func(*http.Request, *server, []byte) reply) http.HandlerFunc {
+func (a *Adapter) route(kind, contentType string, serve func(*http.Request, *server, []byte) reply) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		s := a.servers[r.PathValue("server")]
-		if s == nil || !s.PathSecret.Equal(r.PathValue("secret")) {
-			a.log.Warn("request refused", "why", "no such server, or not its path secret")
+		if s == nil || !s.segments[kind].Equal(r.PathValue("segment")) {
+			a.log.Warn("request refused", "why", "no such server, or not the secret of this route")
 			http.NotFound(w, r)
 			return
 		}
@@ -134,6 +134,7 @@ func (a *Adapter) serveCommand(r *http.Request, s *server, body []byte) reply {
 		Actor:     ops.Actor{Platform: Platform, Workspace: s.Name, UserID: c.UserID},
 		ActorName: c.UserName,
 		From:      ops.Conversation{Platform: Platform, Workspace: s.Name, Channel: c.ChannelID, Thread: c.RootID},
+		Trigger:   "/" + s.Command,
 		Text:      c.Text,
 	}
 	in.Reply = a.replier(s, in, c.TriggerID, c.ResponseURL)

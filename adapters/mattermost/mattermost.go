@@ -47,8 +47,8 @@ type Server struct {
 	BotToken secret.Secret // access token of the bot account
 	Teams    []string      // names (not display names) of the teams that get the slash command
 	Command  string        // trigger word without the slash; "ocim" if empty
-	// PathSecret is a segment of the callback addresses, at least 16 bytes of letters, digits,
-	// - and _. It keeps strangers from reaching the routes at all.
+	// PathSecret is what the secret segments of the callback addresses are made from, at least 16
+	// bytes of letters, digits, - and _. They keep strangers from reaching the routes at all.
 	PathSecret secret.Secret
 }
 
@@ -71,7 +71,7 @@ type Config struct {
 	Logger      *slog.Logger
 
 	MaxBody   int64             // of an incoming request, in bytes; 1 MiB if 0
-	AckBudget time.Duration     // an answer that takes longer follows later; 2.5 s if 0
+	AckBudget time.Duration     // counts from the arrival; an answer that takes longer follows later; 2.5 s if 0
 	Transport http.RoundTripper // for calls to the servers; a fresh copy of the default one if nil
 	Hint      string            // shown while people type the command
 	About     string            // one line on the command, in the list of commands
@@ -87,7 +87,8 @@ type Adapter struct {
 	clock   clock.Clock
 	log     *slog.Logger
 	ack     *chat.Acker
-	within  time.Duration // from the whole request to its answer, whatever it waits for
+	beside  sync.WaitGroup // messages that go beside an answer
+	within  time.Duration  // from the whole request to its answer, whatever it waits for
 	maxBody int64
 	base    string
 	hint    string
@@ -173,7 +174,7 @@ func (a *Adapter) addServer(c Server, transport http.RoundTripper) error {
 		return fmt.Errorf("its address: %w", err)
 	}
 	s := newServer(a, c, u, transport)
-	if len(s.callback("commands")) > 1024 { // Mattermost: model.Command.IsValid
+	if len(s.callback(commandsRoute)) > 1024 { // Mattermost: model.Command.IsValid
 		return errors.New("the callback address of its command is longer than 1024 bytes")
 	}
 	a.servers[c.Name] = s
@@ -197,21 +198,26 @@ func baseURL(raw string) (*url.URL, error) {
 
 // Handler serves the callbacks:
 //
-//	POST /mattermost/commands/<server>/<path secret>
-//	POST /mattermost/actions/<server>/<path secret>
-//	POST /mattermost/dialogs/<server>/<path secret>
+//	POST /mattermost/commands/<server>/<segment>
+//	POST /mattermost/actions/<server>/<segment>
+//	POST /mattermost/dialogs/<server>/<segment>
 //
-// The path holds a secret: keep it out of access logs.
+// The last segment is made from the path secret and differs for each route. Keep it out of access
+// logs.
 func (a *Adapter) Handler() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("POST /mattermost/commands/{server}/{secret}", a.route(formBody, a.serveCommand))
-	mux.HandleFunc("POST /mattermost/actions/{server}/{secret}", a.route(jsonBody, a.serveAction))
-	mux.HandleFunc("POST /mattermost/dialogs/{server}/{secret}", a.route(jsonBody, a.serveDialog))
+	mux.HandleFunc("POST /mattermost/commands/{server}/{segment}", a.route(commandsRoute, formBody, a.serveCommand))
+	mux.HandleFunc("POST /mattermost/actions/{server}/{segment}", a.route(actionsRoute, jsonBody, a.serveAction))
+	mux.HandleFunc("POST /mattermost/dialogs/{server}/{segment}", a.route(dialogsRoute, jsonBody, a.serveDialog))
 	return mux
 }
 
-// Wait blocks until every handler that outlived its answer has ended.
-func (a *Adapter) Wait() { a.ack.Wait() }
+// Wait blocks until every handler that outlived its answer has ended, and every message that goes
+// beside an answer was sent or given up.
+func (a *Adapter) Wait() {
+	a.ack.Wait()
+	a.beside.Wait()
+}
 
 // server returns the server of a workspace.
 func (a *Adapter) server(workspace string) (*server, error) {

@@ -20,6 +20,8 @@ const (
 	// findPages bounds how far back Find looks: ten pages are 600 posts of one channel.
 	findPages = 10
 	rootGone  = "api.post.create_post.root_id.app_error"
+	// editTooLate: the server's PostEditTimeLimit is over.
+	editTooLate = "api.post.update_post.permissions_time_limit.app_error"
 )
 
 // Post implements [chat.Platform]. A broadcast reply stands in the channel itself with a link to
@@ -37,7 +39,7 @@ func (a *Adapter) Post(ctx context.Context, to ops.Conversation, m chat.Message)
 		}})
 		thread = ""
 	}
-	p := s.render(ctx, a.signer, m, binding{channel: to.Channel})
+	p := s.render(ctx, a.signer, m, binding{channel: to.Channel}).editable()
 	crash.Point("chat.post.before")
 	ref, err := s.post(ctx, to.Channel, thread, m.Key, p)
 	if thread != "" && strings.HasSuffix(apiErrorID(err), "root_id.app_error") {
@@ -121,15 +123,21 @@ func (a *Adapter) Update(ctx context.Context, to ops.Conversation, ref string, m
 	if !validID(ref) {
 		return &ops.Error{Code: ops.CodeInvalid, Reason: ops.ReasonInternal, Msg: "This is no message of Mattermost."}
 	}
-	p := s.render(ctx, a.signer, m, binding{channel: to.Channel})
+	p := s.render(ctx, a.signer, m, binding{channel: to.Channel}).editable()
 	props := p.props(m.Key)
+	patch := func(message *string) error {
+		return s.call(ctx, "edit a post", func(ctx context.Context) (*model.Response, error) {
+			_, resp, err := s.client.PatchPost(ctx, ref, &model.PostPatch{Message: message, Props: &props})
+			return resp, err
+		})
+	}
 	crash.Point("chat.update.before")
-	err = s.call(ctx, "edit a post", func(ctx context.Context) (*model.Response, error) {
-		_, resp, err := s.client.PatchPost(ctx, ref, &model.PostPatch{Message: &p.message, Props: &props})
-		return resp, err
-	})
+	err = patch(&p.message)
+	if p.message == "" && apiErrorID(err) == editTooLate { // the attachment may be changed at any time
+		err = patch(nil)
+	}
 	crash.Point("chat.update.after")
-	if ops.CodeOf(err) == ops.CodeDenied && ops.ReasonOf(err) != ops.ReasonConfigError {
+	if ops.CodeOf(err) == ops.CodeDenied && ops.ReasonOf(err) != ops.ReasonChatUnauthorized {
 		if _, gone := s.getPost(ctx, ref); gone != nil && ops.CodeOf(gone) == ops.CodeNotFound {
 			return gone
 		}
@@ -224,6 +232,12 @@ func (a *Adapter) person(actor ops.Actor) (*server, error) {
 		return nil, &ops.Error{Code: ops.CodeInvalid, Reason: ops.ReasonInternal, Msg: "This is no person of Mattermost."}
 	}
 	return s, nil
+}
+
+// Rate implements [chat.Platform]. Mattermost's own limit, where it is switched on, is ten requests
+// a second with bursts of a hundred (RateLimitSettings); half of that is left for answers.
+func (a *Adapter) Rate() chat.Rate {
+	return chat.Rate{PostsPerChannel: 2, EditsPerMinute: 200, MinEditGapMillis: 1000}
 }
 
 // Member implements [chat.Platform]. Nothing is cached: who was removed a second ago is not a

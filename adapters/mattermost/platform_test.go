@@ -297,7 +297,7 @@ func TestF13_WhatCannotWorkIsNotCalledUnavailable(t *testing.T) {
 		t.Errorf("edit of somebody's post: %v, want denied", err)
 	}
 	r.fake.RevokeTokens(mattermosttest.Bot)
-	if _, err := r.bot.Post(t.Context(), r.channel(), card("k")); ops.CodeOf(err) != ops.CodeDenied || ops.ReasonOf(err) != ops.ReasonConfigError {
+	if _, err := r.bot.Post(t.Context(), r.channel(), card("k")); ops.CodeOf(err) != ops.CodeDenied || ops.ReasonOf(err) != ops.ReasonChatUnauthorized {
 		t.Errorf("with a revoked token: %v, want denied", err)
 	}
 	closed := newQuietRig(t, func(c *mattermost.Config) { c.Servers[0].URL = "http://127.0.0.1:1" })
@@ -305,6 +305,43 @@ func TestF13_WhatCannotWorkIsNotCalledUnavailable(t *testing.T) {
 	var e *ops.Error
 	if !errors.As(err, &e) || e.Code != ops.CodeUnavailable || !e.NotSent {
 		t.Errorf("with a closed port: %v, want unavailable and not sent", err)
+	}
+}
+
+func TestCardIsEditedAfterTheServersTimeLimit(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.fake.SetPostEditTimeLimit(5 * time.Minute)
+	p := r.posted(t, "k1")
+	note, err := r.bot.Post(t.Context(), r.channel(), *chat.Notice(chat.ToneNeutral, "note"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.clock.Advance(time.Hour)
+	final := card("k1")
+	final.Blocks[0].Text = chat.Text{{Text: "Deployed demo"}}
+	if err := r.bot.Update(t.Context(), r.channel(), p.ID, final); err != nil {
+		t.Fatal(err)
+	}
+	edited, _ := r.fake.Post(p.ID)
+	if got := mattermosttest.Read(edited); !strings.HasPrefix(got, "**Deployed demo**\n") || edited.Attachments()[0].Fallback == "" {
+		t.Errorf("edited card reads %q, want the new heading, and a text for notifications", got)
+	}
+	if err := r.bot.Update(t.Context(), r.channel(), note, *chat.Notice(chat.ToneNeutral, "other")); ops.CodeOf(err) != ops.CodeDenied {
+		t.Errorf("edit of a text: %v, want denied, so that it is told anew", err)
+	}
+}
+
+func TestArchivedChannelIsADenial(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	p := r.posted(t, "k1")
+	r.fake.ArchiveChannel(r.channel().Channel)
+	if err := r.bot.Update(t.Context(), r.channel(), p.ID, card("k1")); ops.CodeOf(err) != ops.CodeDenied {
+		t.Errorf("edit: %v, want denied", err)
+	}
+	if _, err := r.bot.Post(t.Context(), r.channel(), card("k2")); ops.CodeOf(err) != ops.CodeDenied {
+		t.Errorf("post: %v, want denied", err)
 	}
 }
 
@@ -409,14 +446,14 @@ func TestT20_SecretsLeaveByNoErrorPath(t *testing.T) {
 			f := r.formWith("command-token-canary", fmt.Sprint("t", mode))
 			f.Set("token", token)
 			f.Set("response_url", r.fake.URL+"/hooks/commands/"+hook)
-			_, answer := r.send(t, "/mattermost/commands/main/path-secret-canary", "application/x-www-form-urlencoded", strings.NewReader(f.Encode()))
+			_, answer := r.send(t, routeUnder("commands", "path-secret-canary"), "application/x-www-form-urlencoded", strings.NewReader(f.Encode()))
 			told.WriteString(answer)
 		}
 		for _, in := range r.handled() {
 			note(in.Reply.Later(t.Context(), *chat.Notice(chat.ToneBad, "late")))
 			note(in.Reply.OpenDialog(t.Context(), deployDialog()))
 		}
-		_, answer := r.send(t, "/mattermost/actions/main/path-secret-canary", "application/json", strings.NewReader(r.clickBody("alice", r.channel().Channel, strings.Repeat("z", 26), "t", nil)))
+		_, answer := r.send(t, routeUnder("actions", "path-secret-canary"), "application/json", strings.NewReader(r.clickBody("alice", r.channel().Channel, strings.Repeat("z", 26), "t", nil)))
 		told.WriteString(answer)
 	}
 	told.WriteString(r.log.String())

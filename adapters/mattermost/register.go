@@ -70,11 +70,30 @@ func (a *Adapter) Register(ctx context.Context) error {
 	var errs []error
 	for _, name := range a.order {
 		s := a.servers[name]
-		if err := a.registerServer(ctx, s); err != nil {
+		err := a.registerServer(ctx, s)
+		s.mu.Lock()
+		s.trouble = err
+		s.mu.Unlock()
+		if err != nil {
 			errs = append(errs, fmt.Errorf("server %s: %w", name, err))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// Readiness tells for each server why its commands do not all work, nil if they do, as of the last
+// registration. It makes no call.
+func (a *Adapter) Readiness() map[string]error {
+	out := map[string]error{}
+	for name, s := range a.servers {
+		s.mu.Lock()
+		out[name] = s.trouble
+		if s.trouble == nil && !s.registered {
+			out[name] = errors.New("not registered yet")
+		}
+		s.mu.Unlock()
+	}
+	return out
 }
 
 func (a *Adapter) registerServer(ctx context.Context, s *server) error {
@@ -118,9 +137,9 @@ func (a *Adapter) registerTeam(ctx context.Context, s *server, bot, name string)
 	if err != nil {
 		return nil, hint(err, "Check the team's name, and add the bot's account to the team.")
 	}
-	t := s.team(found.Id, name)
-	if err := a.loadToken(ctx, s, t); err != nil {
-		return t, err
+	t, err := a.team(ctx, s, found.Id, name)
+	if err != nil {
+		return nil, err
 	}
 	list, err := a.listCommands(ctx, s, bot, t)
 	if err != nil {
@@ -139,30 +158,30 @@ func (a *Adapter) registerTeam(ctx context.Context, s *server, bot, name string)
 	return t, a.create(ctx, s, t, want)
 }
 
-// team returns the entry of a team, made if needed.
-func (s *server) team(id, name string) *team {
+// team returns the entry of a team. A new one is published with its stored token: from then on
+// commands are compared with the entry, no longer with the store.
+func (a *Adapter) team(ctx context.Context, s *server, id, name string) (*team, error) {
+	s.mu.Lock()
+	t := s.teams[id]
+	if t != nil {
+		t.name = name
+	}
+	s.mu.Unlock()
+	if t != nil && !t.token.Empty() { // only registrations change it, and there is one at a time
+		return t, nil
+	}
+	stored, _, err := a.tokens.Get(ctx, tokenName(s.Name, id)) // empty if there is none
+	if err != nil {
+		return nil, fmt.Errorf("read the stored command token: %w", err)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	t := s.teams[id]
 	if t == nil {
-		t = &team{id: id}
+		t = &team{id: id, name: name}
 		s.teams[id] = t
 	}
-	t.name = name
-	return t
-}
-
-func (a *Adapter) loadToken(ctx context.Context, s *server, t *team) error {
-	stored, ok, err := a.tokens.Get(ctx, tokenName(s.Name, t.id))
-	if err != nil {
-		return fmt.Errorf("read the stored command token: %w", err)
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if ok && t.token.Empty() {
-		t.token = stored
-	}
-	return nil
+	t.token = stored
+	return t, nil
 }
 
 func (a *Adapter) listCommands(ctx context.Context, s *server, bot string, t *team) (list []*model.Command, err error) {
@@ -191,7 +210,7 @@ func (a *Adapter) wanted(s *server, teamID string) *model.Command {
 		TeamId:           teamID,
 		Trigger:          s.Command,
 		Method:           model.CommandMethodPost,
-		URL:              s.callback("commands"),
+		URL:              s.callback(commandsRoute),
 		AutoComplete:     true,
 		AutoCompleteHint: a.hint,
 		AutoCompleteDesc: a.about,
@@ -364,7 +383,7 @@ func taken(team, trigger string) *ops.Error {
 // hint puts a remedy on a refusal.
 func hint(err error, next string) error {
 	var e *ops.Error
-	if errors.As(err, &e) && (e.Code == ops.CodeDenied && e.Reason != ops.ReasonConfigError || e.Code == ops.CodeNotFound) {
+	if errors.As(err, &e) && (e.Code == ops.CodeDenied && e.Reason != ops.ReasonChatUnauthorized || e.Code == ops.CodeNotFound) {
 		e.Next = next
 	}
 	return err

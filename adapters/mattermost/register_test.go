@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -119,6 +120,41 @@ func TestStoredTokenWorksBeforeTheServerIsReached(t *testing.T) {
 	}
 }
 
+func TestStoredTokenWorksWhileTheBotRegisters(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	blocked := &blockedTokens{memTokens: r.store, reached: make(chan struct{}), release: make(chan struct{})}
+	again := newQuietRig(t, func(c *mattermost.Config) {
+		c.Tokens, c.Servers[0].URL = blocked, r.fake.URL
+		c.Servers[0].BotToken = secret.New(r.Accounts[mattermosttest.Bot].Token)
+	})
+	done := make(chan error, 1)
+	go func() { done <- again.bot.Register(t.Context()) }()
+	<-blocked.reached
+	if _, _ = again.sendForm(t, r.form(t, "t1")); len(again.handled()) != 1 {
+		t.Error("a valid command was refused while the bot read its token")
+	}
+	close(blocked.release)
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+// blockedTokens holds up the first reader.
+type blockedTokens struct {
+	*memTokens
+	read             atomic.Bool
+	reached, release chan struct{}
+}
+
+func (s *blockedTokens) Get(ctx context.Context, name string) (secret.Secret, bool, error) {
+	if !s.read.Swap(true) {
+		close(s.reached)
+		<-s.release
+	}
+	return s.memTokens.Get(ctx, name)
+}
+
 func TestTakenTriggerIsAClearError(t *testing.T) {
 	t.Parallel()
 	r := newQuietRig(t)
@@ -192,8 +228,10 @@ func TestSetupStepsNameWhatAnAdministratorNeeds(t *testing.T) {
 		Name: "main", URL: "https://chat.example.org", Teams: []string{"ops", "dev"},
 		BotToken: secret.New("bot-token-canary"), PathSecret: secret.New("path-secret-canary"),
 	}, "https://ocim.example.org/")
-	for _, want := range []string{"https://ocim.example.org/mattermost/", "ops, dev", "manage_slash_commands", "create_post_ephemeral", "untrusted internal",
-		"mmctl permissions role assign system_custom_group_admin ocim", "admin of"} {
+	for _, want := range []string{
+		"https://ocim.example.org/mattermost/", "ops, dev", "manage_slash_commands", "create_post_ephemeral", "untrusted internal",
+		"mmctl permissions role assign system_custom_group_admin ocim", "admin of",
+	} {
 		if !strings.Contains(got, want) {
 			t.Errorf("steps do not mention %q:\n%s", want, got)
 		}

@@ -45,6 +45,18 @@ type rendered struct {
 	attachments []*model.MessageAttachment
 }
 
+// editable moves the heading from the post's text into its attachment, where there is one. It looks
+// the same there; but a server with a PostEditTimeLimit refuses later edits of the text alone
+// (Mattermost: api4.postPatchChecks), and notifications show the attachment's fallback.
+func (p rendered) editable() rendered {
+	if len(p.attachments) == 0 {
+		return p
+	}
+	first := *p.attachments[0]
+	first.Pretext = p.message
+	return rendered{attachments: append([]*model.MessageAttachment{&first}, p.attachments[1:]...)}
+}
+
 // props are a post's properties. They are always sent whole: a patch replaces all of them, and
 // what is read back from a server has lost what its buttons do.
 func (p rendered) props(key string) model.StringInterface {
@@ -63,7 +75,7 @@ func (s *server) render(ctx context.Context, signer *ops.Signer, m chat.Message,
 	names := s.usernames(ctx, mentioned(m))
 	return renderMessage(m, names, func(button chat.Button) *model.PostActionIntegration {
 		return &model.PostActionIntegration{
-			URL: s.callback("actions"),
+			URL: s.callback(actionsRoute),
 			Context: map[string]any{
 				"t": button.Token,
 				"m": sealAction(signer, s.Name, button.Token, b),
@@ -231,12 +243,12 @@ func (l *layout) spans(t chat.Text, each int) string {
 		}
 		l.span(&b, s, next)
 	}
-	return strings.TrimRight(b.String(), " ")
+	return strings.TrimRight(b.String(), " \n")
 }
 
 func (l *layout) span(b *strings.Builder, s chat.Span, next rune) {
 	prev, _ := utf8.DecodeLastRuneInString(b.String())
-	if b.Len() == 0 || prev == '\n' {
+	if b.Len() == 0 || prev == '\n' { // the start of a line
 		prev = 0
 	}
 	switch s.Style {

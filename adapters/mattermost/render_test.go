@@ -17,6 +17,7 @@ import (
 
 	"ocim/adapters/chat"
 	"ocim/adapters/mattermost/mattermosttest"
+	"ocim/templates"
 )
 
 const (
@@ -130,6 +131,68 @@ func TestMessagesLookAsTheyAlwaysDid(t *testing.T) {
 	}
 }
 
+// TestTemplatesKeepTheirLines renders the texts that ship with the bot: each line of a template is
+// a line on the screen.
+func TestTemplatesKeepTheirLines(t *testing.T) {
+	t.Parallel()
+	set, err := chat.LoadTemplates(templates.FS, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	type usage struct{ Usage, Summary chat.Foreign }
+	for _, tt := range []struct {
+		name, template string
+		data           map[string]any
+		tone           chat.Tone
+		want           string
+	}{
+		{
+			"help", "help",
+			map[string]any{"Trigger": chat.Foreign("/ocim"), "Commands": []usage{
+				{"/ocim help [command]", "list the commands"}, {"/ocim deploy [instance]", "- update"}, {"/ocim status", "= now"},
+			}},
+			chat.ToneNeutral,
+			"**What /ocim can do**\n`/ocim help [command]` – list the commands\n`/ocim deploy [instance]` – \\- update\n`/ocim status` – = now\n" +
+				"/ocim help deploy explains one command · an operation is named by its id or by its instance",
+		},
+		{
+			"refusal", "error",
+			map[string]any{
+				"Msg": chat.Foreign("There is no instance \"dmeo\"."), "Suggest": []chat.Foreign{"demo"}, "Next": chat.Foreign("- See /ocim help."),
+				"Link": chat.Foreign(""), "Reason": chat.Foreign("unknown_instance"), "Operation": chat.Foreign(""),
+			},
+			chat.ToneWarn,
+			"🚫 There is no instance \"dmeo\".\nDid you mean `demo`?\n\\- See /ocim help.\nunknown\\_instance",
+		},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			m, err := set.Render(tt.template, tt.data)
+			if err != nil {
+				t.Fatal(err)
+			}
+			m.Tone = tt.tone
+			got := strings.ReplaceAll(mattermosttest.Read(asPost(t, renderMessage(m, nil, testIntegration))), "\n\n", "\n")
+			if d := cmp.Diff(got, tt.want); d != "" {
+				t.Errorf("post (-got +want):\n%s", d)
+			}
+		})
+	}
+}
+
+func TestBreakStartsALine(t *testing.T) {
+	t.Parallel()
+	br := chat.Span{Style: chat.Break}
+	p := renderMessage(chat.Message{Summary: "x", Blocks: []chat.Block{
+		{Kind: chat.Paragraph, Text: chat.Text{{Text: "first"}, br, {Text: "# second"}, br, {Text: "1. third"}, br, {Text: "==="}, br, {Style: chat.Bold, Text: "- fourth"}}},
+		{Kind: chat.Context, Text: chat.Text{{Text: "small"}, br, {Text: "print"}}},
+	}}, nil, testIntegration)
+	want := "first\n\\# second\n1\\. third\n" + zwsp + "===\n**- fourth**\n\nsmall\nprint"
+	if d := cmp.Diff(p.message, want); d != "" {
+		t.Errorf("message (-got +want):\n%s", d)
+	}
+}
+
 // hostileText is random text made of everything that means something to Mattermost.
 func hostileText(r *rand.Rand) string {
 	parts := []string{
@@ -166,7 +229,10 @@ func hostileMessage(next func() string) chat.Message {
 				{Text: next()},
 				{Style: chat.Bold, Text: next()},
 				{Text: next()},
+				{Style: chat.Break},
 				{Style: chat.Italic, Text: next()},
+				{Style: chat.Break},
+				{Text: next()},
 				{Style: chat.Mono, Text: next()},
 				{Text: next()},
 				{Style: chat.Link, Text: next(), URL: ourURL},

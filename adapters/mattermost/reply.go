@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
+	"runtime/debug"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -60,8 +61,7 @@ func (s *server) hookURL(raw string) string {
 }
 
 // Later implements [chat.Replier]. The ways are tried in this order: the command's response_url, a
-// post that only this person sees, a direct message. Success after a dialog is not worth a direct
-// message: the card in the channel shows it.
+// post that only this person sees, a direct message.
 func (r *replier) Later(ctx context.Context, m chat.Message) error {
 	if r.hook != "" && r.a.clock.Now().Before(r.till) && r.used.Add(1) <= responseUses {
 		err := r.s.respond(ctx, r.hook, r.s.render(ctx, r.a.signer, m, binding{channel: r.in.From.Channel, user: r.in.Actor.UserID}))
@@ -70,8 +70,7 @@ func (r *replier) Later(ctx context.Context, m chat.Message) error {
 		}
 		r.s.log.Info("response_url did not work", "err", err)
 	}
-	bad := m.Tone == chat.ToneBad || m.Tone == chat.ToneWarn
-	return r.a.private(ctx, r.s, r.in, m, r.in.Kind != chat.Submit || bad)
+	return r.a.private(ctx, r.s, r.in, m, true)
 }
 
 // private shows a message to one person, beside the answer to a request. Where that takes a direct
@@ -85,6 +84,13 @@ func (a *Adapter) private(ctx context.Context, s *server, in chat.Incoming, m ch
 		return err
 	}
 	return a.direct(ctx, in.Actor, m)
+}
+
+// contain keeps a panic of a goroutine from ending the process. It is deferred.
+func (a *Adapter) contain(s *server) {
+	if p := recover(); p != nil {
+		s.log.Error("sending a message panicked", "err", fmt.Sprint(p), "stack", string(debug.Stack()))
+	}
 }
 
 func (a *Adapter) direct(ctx context.Context, actor ops.Actor, m chat.Message) error {
@@ -111,7 +117,7 @@ func (s *server) ephemeral(ctx context.Context, signer *ops.Signer, in chat.Inco
 		})
 		return resp, err
 	})
-	if ops.CodeOf(err) == ops.CodeDenied && ops.ReasonOf(err) != ops.ReasonConfigError {
+	if ops.CodeOf(err) == ops.CodeDenied && ops.ReasonOf(err) != ops.ReasonChatUnauthorized {
 		s.noEphemeral.Store(true)
 		return errNoEphemeral
 	}
@@ -156,7 +162,7 @@ func (r *replier) OpenDialog(ctx context.Context, d chat.Dialog) error {
 	if err != nil {
 		return err
 	}
-	req := model.OpenDialogRequest{TriggerId: r.trigger, URL: r.s.callback("dialogs"), Dialog: dialog}
+	req := model.OpenDialogRequest{TriggerId: r.trigger, URL: r.s.callback(dialogsRoute), Dialog: dialog}
 	if err := req.IsValid(); err != nil {
 		return &ops.Error{Code: ops.CodeInvalid, Reason: ops.ReasonInternal, Msg: "The dialog is not one that Mattermost can show.", Err: err}
 	}

@@ -3,6 +3,9 @@ package mattermost_test
 import (
 	"bytes"
 	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
 	"io"
 	"log/slog"
 	"net/http"
@@ -161,7 +164,13 @@ func (r *rig) sendForm(t *testing.T, form url.Values) (status int, answer string
 	return r.send(t, route("commands"), "application/x-www-form-urlencoded", strings.NewReader(form.Encode()))
 }
 
-func route(kind string) string { return "/mattermost/" + kind + "/" + workspace + "/" + pathSecret }
+func route(kind string) string { return routeUnder(kind, pathSecret) }
+
+func routeUnder(kind, secret string) string {
+	m := hmac.New(sha256.New, []byte(secret))
+	m.Write([]byte(kind))
+	return "/mattermost/" + kind + "/" + workspace + "/" + hex.EncodeToString(m.Sum(nil))
+}
 
 // form is a slash command of alice's as the server would send it.
 func (r *rig) form(t *testing.T, trigger string) url.Values {

@@ -3,6 +3,9 @@ package mattermost
 import (
 	"cmp"
 	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -46,6 +49,8 @@ type server struct {
 	log     *slog.Logger
 	unhappy func() // asks for a new registration soon
 
+	segments map[string]secret.Secret // by kind of callback: the secret part of its address
+
 	// noEphemeral is set when the bot turned out not to have the permission
 	// create_post_ephemeral, and cleared by each registration.
 	noEphemeral atomic.Bool
@@ -54,6 +59,7 @@ type server struct {
 	mu         sync.Mutex
 	bot        string // user id
 	registered bool
+	trouble    error             // of the last registration
 	teams      map[string]*team  // by id
 	posts      map[string]string // post id → channel, posts that are surely the bot's
 	names      map[string]cachedName
@@ -80,6 +86,12 @@ func newServer(a *Adapter, c Server, base *url.URL, transport http.RoundTripper)
 		Server: c, base: base, public: a.base, client: client, http: hc, clock: a.clock,
 		log:   a.log.With("workspace", c.Name),
 		teams: map[string]*team{}, posts: map[string]string{}, names: map[string]cachedName{},
+		segments: map[string]secret.Secret{},
+	}
+	for _, kind := range []string{commandsRoute, actionsRoute, dialogsRoute} {
+		m := hmac.New(sha256.New, []byte(c.PathSecret.Reveal()))
+		_, _ = io.WriteString(m, kind) // a hash never fails
+		s.segments[kind] = secret.New(hex.EncodeToString(m.Sum(nil)))
 	}
 	s.unhappy = func() {
 		select {
@@ -102,9 +114,18 @@ func newTransport() *http.Transport {
 	}
 }
 
-// callback is the address of one of our routes for this server. It holds the path secret.
+// The kinds of callbacks.
+const (
+	commandsRoute = "commands"
+	actionsRoute  = "actions"
+	dialogsRoute  = "dialogs"
+)
+
+// callback is the address of one of our routes for this server. Its last segment is a secret: the
+// HMAC-SHA256 of the kind under the path secret, in hex. Everybody who opens a dialog is told the
+// address that it is sent to; thus he learns nothing of the other two.
 func (s *server) callback(kind string) string {
-	return s.public + "/mattermost/" + kind + "/" + s.Name + "/" + s.PathSecret.Reveal()
+	return s.public + "/mattermost/" + kind + "/" + s.Name + "/" + s.segments[kind].Reveal()
 }
 
 // me is the bot's own user id.
@@ -202,7 +223,7 @@ func (s *server) explain(what string, resp *model.Response, err error) *ops.Erro
 		e.Msg, e.NotSent = "Mattermost asks the bot to slow down.", true
 		e.RetryAt = s.clock.Now().Add(retryAfter(resp.Header))
 	case status == http.StatusUnauthorized:
-		e.Code, e.Reason = ops.CodeDenied, ops.ReasonConfigError
+		e.Code, e.Reason = ops.CodeDenied, ops.ReasonChatUnauthorized
 		e.Msg, e.Next = "Mattermost no longer accepts the bot's token.", "Ask the operator of this bot to renew it."
 	case status == http.StatusForbidden:
 		e.Code, e.Reason = ops.CodeDenied, ops.ReasonNotAllowed
@@ -219,7 +240,14 @@ func (s *server) explain(what string, resp *model.Response, err error) *ops.Erro
 	default:
 		e.Msg = "Mattermost sent an answer that makes no sense."
 	}
-	e.Err = &apiError{what: what, status: status, id: errorID(err)}
+	id := errorID(err)
+	if status == http.StatusBadRequest && (id == editTooLate || strings.HasSuffix(id, "_to_deleted.error") || strings.HasSuffix(id, "_in_deleted.error")) {
+		// Mattermost refuses edits after PostEditTimeLimit, and everything in an archived channel, as
+		// if the request were malformed (api4/post.go, app/post.go).
+		e.Code, e.Reason = ops.CodeDenied, ops.ReasonNotAllowed
+		e.Msg, e.Next = "Mattermost no longer lets the bot write there.", "Use another channel, or ask an administrator to unarchive it."
+	}
+	e.Err = &apiError{what: what, status: status, id: id}
 	return e
 }
 

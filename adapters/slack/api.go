@@ -62,10 +62,29 @@ type apiStatus struct {
 // call makes one call of the Web API and decodes its answer into out, if out is not nil. It makes
 // no second try. Errors are *ops.Error and hold nothing that the peer or the request said, save
 // Slack's error word.
+//
+// The first call waits for auth.test: a token of another workspace would write to strangers.
 func (a *Adapter) call(ctx context.Context, ws *workspace, method string, form url.Values, out any) error {
+	if ws.known.Load() == nil {
+		if _, err := a.identity(ctx, ws); err != nil {
+			if e, ok := errors.AsType[*ops.Error](err); ok {
+				e.NotSent = true // not this call
+			}
+			return err
+		}
+	}
 	_, err := a.callHeader(ctx, ws, method, form, out)
+	switch {
+	case err == nil:
+		ws.trouble.Store(nil)
+	case errors.Is(err, errToken):
+		ws.trouble.Store(&err)
+	}
 	return err
 }
+
+// errToken is in the chain of an error which means that Slack takes the token for nothing any more.
+var errToken = errors.New("the token is not accepted")
 
 func (a *Adapter) callHeader(ctx context.Context, ws *workspace, method string, form url.Values, out any) (http.Header, error) {
 	if err := ctx.Err(); err != nil {
@@ -200,8 +219,11 @@ func (a *Adapter) slackError(method string, s apiStatus) error {
 		e.Msg, e.Next = "Slack does not let the bot write there.", "Ask a workspace admin, or use another channel."
 	case "not_authed", "invalid_auth", "account_inactive", "token_revoked", "token_expired", "missing_scope",
 		"not_allowed_token_type", "no_permission", "org_login_required", "ekm_access_denied", "accesslimited":
-		e.Code, e.Reason = ops.CodeDenied, ops.ReasonChatUnavailable
+		e.Code, e.Reason = ops.CodeDenied, ops.ReasonChatUnauthorized
 		e.Msg, e.Next = "Slack does not accept the bot's token for this.", "Tell the operator of this bot to check the token and its scopes."
+		if word != "missing_scope" && word != "not_allowed_token_type" && word != "no_permission" {
+			e.Err = fmt.Errorf("%w: %w", cause, errToken)
+		}
 		if scope := safeCode(s.Needed); word == "missing_scope" && scope != unreadable {
 			e.Err = fmt.Errorf("%w, needs %s", cause, scope)
 		}

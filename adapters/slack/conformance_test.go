@@ -162,3 +162,39 @@ func actionOf(m slacktest.Message, label string) string {
 	}
 	return ""
 }
+
+// careless is Slack without escaping: the summary as it is, and nothing else.
+type careless struct{ *rig }
+
+func (c careless) Post(ctx context.Context, to ops.Conversation, m chat.Message) (string, error) {
+	var out struct {
+		TS string `json:"ts"`
+	}
+	err := c.call(ctx, c.order[0], "chat.postMessage", url.Values{"channel": {to.Channel}, "text": {"." + m.Summary}}, &out)
+	return out.TS, err
+}
+
+// TestSuiteNoticesLiveText is the control of the cases about foreign text.
+func TestSuiteNoticesLiveText(t *testing.T) {
+	t.Parallel()
+	failed := chattest.Failures(t, func(t *testing.T, h chat.Handler) *chattest.Subject {
+		t.Helper()
+		var r *rig
+		s := subject(t, func(t *testing.T, o rigOptions) *rig {
+			t.Helper()
+			r = newRig(t, o)
+			return r
+		}, h)
+		s.Platform, s.People = careless{r}, nil
+		return s
+	}, "foreign text stays text", "a mention and a link of ours work")
+	problems := strings.Join(failed["foreign text stays text"], "\n")
+	for _, want := range []string{"mention here", "mention channel", "mention U0ANN0001", "link https://evil.example"} {
+		if !strings.Contains(problems, want) {
+			t.Errorf("got\n%s\nwant %q noticed", problems, want)
+		}
+	}
+	if len(failed["a mention and a link of ours work"]) == 0 {
+		t.Error("a platform without mentions and links passed")
+	}
+}

@@ -19,6 +19,7 @@ type command struct {
 	ChannelID    string `json:"channel_id"`
 	UserID       string `json:"user_id"`
 	UserName     string `json:"user_name"`
+	Command      string `json:"command"`
 	Text         string `json:"text"`
 	ResponseURL  string `json:"response_url"`
 	TriggerID    string `json:"trigger_id"`
@@ -57,6 +58,8 @@ func (c *command) field(name string) *string {
 		return &c.UserID
 	case "user_name":
 		return &c.UserName
+	case "command":
+		return &c.Command
 	case "text":
 		return &c.Text
 	case "response_url":
@@ -260,8 +263,18 @@ func (c *command) incoming(team, key string) chat.Incoming {
 		Actor:     ops.Actor{Platform: Platform, Workspace: team, UserID: c.UserID},
 		ActorName: c.UserName,
 		From:      ops.Conversation{Platform: Platform, Workspace: team, Channel: c.ChannelID},
+		Trigger:   trigger(c.Command),
 		Text:      commandText(c.Text),
 	}
+}
+
+// trigger is the command's own word if it is one; Slack's have at most 32 characters.
+func trigger(command string) string {
+	word, ok := strings.CutPrefix(command, "/")
+	if !ok || word == "" || len(word) > 64 || chat.Clean(word) != word || strings.ContainsAny(word, " /") {
+		return ""
+	}
+	return command
 }
 
 // commandText undoes what Slack does to the text of a command when should_escape is on: links that

@@ -32,7 +32,7 @@ func (a *Adapter) Post(ctx context.Context, to ops.Conversation, m chat.Message)
 	if err != nil {
 		return "", err
 	}
-	form, err := content(m)
+	form, err := a.content(m)
 	if err != nil {
 		return "", invalidContent(method, err)
 	}
@@ -75,7 +75,7 @@ func (a *Adapter) Update(ctx context.Context, to ops.Conversation, ref string, m
 	if err != nil {
 		return err
 	}
-	form, err := content(m)
+	form, err := a.content(m)
 	if err != nil {
 		return invalidContent(method, err)
 	}
@@ -89,12 +89,8 @@ func (a *Adapter) Update(ctx context.Context, to ops.Conversation, ref string, m
 
 // content is what a post and an update have in common. parse is named because chat.update, unlike
 // chat.postMessage, would look for names and channels in the text.
-func content(m chat.Message) (url.Values, error) {
-	p, err := render(m)
-	if err != nil {
-		return nil, err
-	}
-	text, blocks, err := p.form()
+func (a *Adapter) content(m chat.Message) (url.Values, error) {
+	text, blocks, err := a.render(m).form()
 	if err != nil {
 		return nil, err
 	}
@@ -306,15 +302,21 @@ func (a *Adapter) identity(ctx context.Context, ws *workspace) (*identity, error
 	}
 	h, err := a.callHeader(ctx, ws, method, url.Values{}, &out)
 	if err != nil {
+		if ops.CodeOf(err) != ops.CodeUnavailable {
+			ws.trouble.Store(&err)
+		}
 		return nil, err
 	}
 	if out.TeamID != ws.TeamID && out.EnterpriseID != ws.TeamID {
-		return nil, &ops.Error{
+		var err error = &ops.Error{
 			Code: ops.CodeDenied, Reason: ops.ReasonChatUnavailable,
 			Msg:  "The bot token belongs to another Slack workspace than " + ws.TeamID + ".",
 			Next: "Put the token of this workspace into the configuration, or correct the team id.",
 		}
+		ws.trouble.Store(&err)
+		return nil, err
 	}
+	ws.trouble.Store(nil)
 	id := &identity{userID: out.UserID, botID: out.BotID, scopes: scopes(h)}
 	if u, err := url.Parse(out.URL); err == nil && u.Scheme == "https" && u.Host != "" {
 		id.url = "https://" + u.Host + "/"

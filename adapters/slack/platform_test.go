@@ -213,8 +213,8 @@ func TestF13_TroubleIsSortedByWhatMayHaveHappened(t *testing.T) {
 		{"channel_not_found", slacktest.Fault{Kind: slacktest.Refuse, Error: "channel_not_found"}, ops.CodeDenied, ops.ReasonChatUnavailable, false, 0, 0},
 		{"is_archived", slacktest.Fault{Kind: slacktest.Refuse, Error: "is_archived"}, ops.CodeDenied, ops.ReasonChatUnavailable, false, 0, 0},
 		{"cannot_reply_to_message", slacktest.Fault{Kind: slacktest.Refuse, Error: "cannot_reply_to_message"}, ops.CodeNotFound, ops.ReasonChatUnavailable, false, 0, 0},
-		{"token_revoked", slacktest.Fault{Kind: slacktest.Refuse, Error: "token_revoked"}, ops.CodeDenied, ops.ReasonChatUnavailable, false, 0, 0},
-		{"missing_scope", slacktest.Fault{Kind: slacktest.Refuse, Error: "missing_scope"}, ops.CodeDenied, ops.ReasonChatUnavailable, false, 0, 0},
+		{"token_revoked", slacktest.Fault{Kind: slacktest.Refuse, Error: "token_revoked"}, ops.CodeDenied, ops.ReasonChatUnauthorized, false, 0, 0},
+		{"missing_scope", slacktest.Fault{Kind: slacktest.Refuse, Error: "missing_scope"}, ops.CodeDenied, ops.ReasonChatUnauthorized, false, 0, 0},
 		{"msg_too_long", slacktest.Fault{Kind: slacktest.Refuse, Error: "msg_too_long"}, ops.CodeInvalid, ops.ReasonInternal, false, 0, 0},
 		{"a word we do not know", slacktest.Fault{Kind: slacktest.Refuse, Error: "brand_new_error"}, ops.CodeInvalid, ops.ReasonInternal, false, 0, 0},
 	}
@@ -312,16 +312,75 @@ func TestUpdateErrors(t *testing.T) {
 	}
 	bad := note("x")
 	bad.Buttons = []chat.Button{{Label: "b", Verb: "b", Token: strings.Repeat("x", 2001)}}
-	if _, err := r.Post(ctx, inOps(), bad); ops.CodeOf(err) != ops.CodeInvalid {
-		t.Errorf("token too long: got %v, want invalid", err)
+	ref, err := r.Post(ctx, inOps(), bad)
+	if err != nil {
+		t.Fatalf("token too long: got %v, want the summary alone", err)
+	}
+	if m, _ := r.slack.Message(ops1, ref); r.slack.Read(m) != "x" || !strings.Contains(r.log.String(), "cut down to its summary") {
+		t.Errorf("token too long: got %q, want the summary alone, and a line in the log", r.slack.Read(m))
 	}
 }
 
 func TestTokenOfAnotherWorkspace(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, rigOptions{change: func(w *Workspace) { w.TeamID = "T0OTHER01" }})
-	if err := r.Run(ctxOf(t)); err == nil || !strings.Contains(err.Error(), "another Slack workspace") {
-		t.Errorf("got %v, want a refusal", err)
+	ctx, stop := context.WithCancel(ctxOf(t))
+	done := make(chan error, 1)
+	go func() { done <- r.Run(ctx) }()
+	to := inOps()
+	to.Workspace = "T0OTHER01"
+	if _, err := r.Post(ctx, to, note("x")); ops.CodeOf(err) != ops.CodeDenied {
+		t.Errorf("post: got %v, want denied", err)
+	}
+	if err := r.Ready(); err == nil || !strings.Contains(err.Error(), "another Slack workspace") {
+		t.Errorf("got %v, want to be told of the wrong workspace", err)
+	}
+	if got := len(r.slack.Calls("chat.postMessage")); got != 0 {
+		t.Errorf("got %d messages in somebody else's workspace, want none", got)
+	}
+	select {
+	case err := <-done:
+		t.Errorf("Run ended with %v, want it to go on for other workspaces", err)
+	default:
+	}
+	stop()
+	if err := <-done; err != nil {
+		t.Errorf("Run: got %v, want nil after its context ended", err)
+	}
+}
+
+func TestDeadTokenEndsNothingAndHeals(t *testing.T) {
+	t.Parallel()
+	clk := clock.NewFake(time.Unix(1_700_000_000, 0))
+	r := newRig(t, rigOptions{clock: clk})
+	r.slack.RevokeTokens("token_revoked")
+	ctx, stop := context.WithCancel(ctxOf(t))
+	done := make(chan error, 1)
+	go func() { done <- r.Run(ctx) }()
+	if err := clk.Waiting(ctx, 1); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Readiness()[team]; err == nil || !strings.Contains(err.Error(), "token_revoked") {
+		t.Errorf("got readiness %v, want the reason", err)
+	}
+	if !strings.Contains(r.log.String(), "level=ERROR") {
+		t.Errorf("log has no error:\n%s", r.log)
+	}
+	r.slack.RevokeTokens("")
+	clk.Advance(maxPace)
+	if err := r.slack.Until(ctx, func() bool { return len(r.slack.Calls("auth.test")) == 2 }); err != nil {
+		t.Fatal("the token was not tried again")
+	}
+	if err := errors.Join(r.Check(ctx), r.Ready()); err != nil {
+		t.Errorf("got %v after the token works again, want ready", err)
+	}
+	r.slack.RevokeTokens("token_revoked")
+	if _, err := r.Post(ctx, inOps(), note("x")); ops.CodeOf(err) != ops.CodeDenied || r.Ready() == nil {
+		t.Errorf("got %v and ready, want a denial that shows", err)
+	}
+	stop()
+	if err := <-done; err != nil {
+		t.Errorf("Run: got %v, want nil", err)
 	}
 }
 
@@ -440,6 +499,9 @@ func TestT18_EndlessAnswersAreCut(t *testing.T) {
 		t.Errorf("find: got %v, want unavailable", err)
 	}
 	r.slack.Heal()
+	if err := r.Check(ctx); err != nil {
+		t.Fatal(err)
+	}
 	r.slack.Fail(slacktest.Fault{Kind: slacktest.Hang})
 	short, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
 	defer cancel()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"unicode"
 	"unicode/utf8"
 
@@ -51,9 +52,9 @@ type private struct {
 	Blocks  []slackapi.Block `json:"blocks"`
 }
 
-func privatePayload(m chat.Message) (private, error) {
-	p, err := render(m)
-	return private{Type: "ephemeral", Text: p.Text, Blocks: p.Blocks}, err
+func (a *Adapter) private(m chat.Message) private {
+	p := a.render(m)
+	return private{Type: "ephemeral", Text: p.Text, Blocks: p.Blocks}
 }
 
 // form is the message as arguments of a call.
@@ -70,7 +71,7 @@ func (p payload) form() (text, blocks string, err error) {
 // render lays a message out. Paragraphs and code become rich_text, in which nothing is parsed; only
 // fields and small print are mrkdwn, escaped and verbatim. What exceeds Slack's limits is cut: code
 // first and from its beginning, since the end of a log tells most. The result passes [Validate];
-// an error means that a button could not work.
+// an error means that a button could not work, or that something was not cut that should have been.
 func render(m chat.Message) (payload, error) {
 	rows, err := buttons(m.Buttons)
 	if err != nil {
@@ -96,15 +97,35 @@ func render(m chat.Message) (payload, error) {
 	if len(r.out) == 0 {
 		r.out = append(r.out, contextBlock("–"))
 	}
-	text := escape(m.Summary, maxFallback)
-	if text == "" {
-		text = "ocim"
-	}
-	p := payload{Text: text, Blocks: r.out}
+	p := payload{Text: notification(m), Blocks: r.out}
 	if err := Validate(p.Blocks); err != nil {
 		return payload{}, err
 	}
 	return p, nil
+}
+
+// notification is the text of notifications, never empty.
+func notification(m chat.Message) string {
+	if text := escape(m.Summary, maxFallback); text != "" {
+		return text
+	}
+	return "ocim"
+}
+
+// render is the message, or its summary alone if Slack would refuse the whole: better told in part
+// than not at all.
+func (a *Adapter) render(m chat.Message) payload {
+	p, err := render(m)
+	if err == nil {
+		return p
+	}
+	a.log.Error("slack message cut down to its summary", "key", m.Key, "err", err)
+	text := notification(m)
+	section := slackapi.NewSectionBlock(plain(cut(chat.Clean(m.Summary), textSection)), nil, nil)
+	if section.Text.Text == "" {
+		section.Text.Text = text
+	}
+	return payload{Text: text, Blocks: []slackapi.Block{section}}
 }
 
 type renderer struct {
@@ -219,34 +240,53 @@ func (r *renderer) preformatted(code string) {
 	}))
 }
 
-// rich turns spans into elements of rich_text.
+// rich turns spans into elements of rich_text. A text that has to end early ends with an ellipsis.
 func (r *renderer) rich(t chat.Text) []slackapi.RichTextSectionElement {
-	var out []slackapi.RichTextSectionElement
-	left := min(textSection, r.left)
+	room := min(textSection, r.left)
+	out, whole := richSpans(t, room)
+	if whole || room < 1 {
+		return out
+	}
+	out, _ = richSpans(t, room-1)
+	return append(out, slackapi.NewRichTextSectionTextElement("…", nil))
+}
+
+// richSpans takes spans as long as they fit into room, in which the address of a link counts too,
+// and returns whether all of them did.
+func richSpans(t chat.Text, room int) (out []slackapi.RichTextSectionElement, whole bool) {
 	for _, s := range t {
-		text := cut(chat.Clean(s.Text), left)
 		if s.Style == chat.Mention && validID(s.User, "UW") {
-			if left > 0 {
-				out = append(out, slackapi.NewRichTextSectionUserElement(s.User, nil))
+			if room < 1 {
+				return out, false
 			}
+			out = append(out, slackapi.NewRichTextSectionUserElement(s.User, nil))
 			continue
 		}
-		if s.Style == chat.Break && left > 0 {
+		text := chat.Clean(s.Text)
+		if s.Style == chat.Break {
 			text = "\n"
 		}
 		if text == "" {
 			continue
 		}
-		left -= size(text)
 		if s.Style == chat.Link {
-			if u, ok := safeURL(s.URL, textURL); ok {
+			u, ok := safeURL(s.URL, textURL)
+			if used := size(u) + size(text); ok && used <= room {
 				out = append(out, slackapi.NewRichTextSectionLinkElement(u, text, nil))
+				room -= used
 				continue
 			}
 		}
+		if size(text) > room {
+			if room > 1 { // the rest of this span would leave no room for its ellipsis
+				out = append(out, slackapi.NewRichTextSectionTextElement(strings.TrimSuffix(cut(text, room), "…"), richStyle(s.Style)))
+			}
+			return out, false
+		}
 		out = append(out, slackapi.NewRichTextSectionTextElement(text, richStyle(s.Style)))
+		room -= size(text)
 	}
-	return out
+	return out, true
 }
 
 func richStyle(s chat.Style) *slackapi.RichTextSectionTextStyle {

@@ -285,6 +285,41 @@ func TestLimits(t *testing.T) {
 	}
 }
 
+func TestAddressesOfLinksCount(t *testing.T) {
+	t.Parallel()
+	var many []chat.Block
+	for range 45 {
+		many = append(many, chat.Block{Kind: chat.Paragraph, Text: chat.Text{
+			{Text: strings.Repeat("a", 240)}, {Style: chat.Link, Text: "pipeline", URL: "https://gitlab.example.org/" + strings.Repeat("g", 60)},
+		}})
+	}
+	var one chat.Text
+	for range 20 {
+		one = append(one, chat.Span{Text: strings.Repeat("a", 100)},
+			chat.Span{Style: chat.Link, Text: "pipeline", URL: "https://gitlab.example.org/" + strings.Repeat("g", 960)}, chat.Span{Style: chat.Break})
+	}
+	for name, blocks := range map[string][]chat.Block{
+		"in many paragraphs": many,
+		"in one paragraph":   {{Kind: chat.Paragraph, Text: append(one, one...)}},
+		"in small print":     {{Kind: chat.Context, Text: one}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p, err := render(chat.Message{Summary: "x", Blocks: blocks})
+			if err != nil {
+				t.Fatal(err)
+			}
+			b, err := json.Marshal(p.Blocks)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !strings.Contains(string(b), "…") {
+				t.Error("what was cut is not marked")
+			}
+		})
+	}
+}
+
 func TestValidateRefuses(t *testing.T) {
 	t.Parallel()
 	for name, blocks := range invalidMessages() {

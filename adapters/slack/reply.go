@@ -67,10 +67,7 @@ func (r *replier) OpenDialog(ctx context.Context, d chat.Dialog) error {
 // direct conversation: the first may be used up, the second needs the bot in the channel. A message
 // that arrives twice harms less here than one that does not arrive.
 func (r *replier) Later(ctx context.Context, m chat.Message) error {
-	p, err := privatePayload(m)
-	if err != nil {
-		return invalidContent("response_url", err)
-	}
+	p := r.a.private(m)
 	first := r.respond(ctx, p)
 	if first == nil {
 		return nil

@@ -36,14 +36,25 @@ type rig struct {
 
 // syncBuffer collects a log that goroutines write.
 type syncBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
+	mu    sync.Mutex
+	b     bytes.Buffer
+	panic string
 }
 
 func (s *syncBuffer) Write(p []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.panic != "" && bytes.Contains(p, []byte(s.panic)) {
+		panic("the log broke")
+	}
 	return s.b.Write(p)
+}
+
+// panicOn makes lines with this text panic.
+func (s *syncBuffer) panicOn(text string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.panic = text
 }
 
 func (s *syncBuffer) String() string {

@@ -3,7 +3,9 @@ package slack
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
+	"runtime/debug"
 
 	"ocim/adapters/chat"
 )
@@ -107,10 +109,19 @@ func (a *Adapter) sendLate(ctx context.Context, o outcome) {
 	}
 	a.late.Go(func() {
 		defer func() { <-a.lates }()
+		defer a.contain("late answer")
 		if err := o.reply.Later(ctx, *o.message); err != nil {
 			a.log.WarnContext(ctx, "slack answer not delivered", "actor", o.reply.user, "err", err)
 		}
 	})
+}
+
+// contain keeps a panic of a goroutine from ending the process. It is deferred; where names what the
+// goroutine did.
+func (a *Adapter) contain(where string) {
+	if p := recover(); p != nil {
+		a.log.Error("slack adapter panicked", "where", where, "err", fmt.Sprint(p), "stack", string(debug.Stack()))
+	}
 }
 
 // handleCommand passes a command on and answers it privately.
@@ -130,12 +141,7 @@ func (a *Adapter) handleCommand(ctx context.Context, from origin, c command) out
 	if ans.Message == nil {
 		return outcome{}
 	}
-	p, err := privatePayload(*ans.Message)
-	if err != nil {
-		a.log.ErrorContext(ctx, "slack answer not rendered", "err", err)
-		return outcome{}
-	}
-	return outcome{payload: p, message: ans.Message, reply: reply}
+	return outcome{payload: a.private(*ans.Message), message: ans.Message, reply: reply}
 }
 
 // handleInteraction passes on what the bot offered itself and acknowledges everything else.

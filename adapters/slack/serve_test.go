@@ -34,7 +34,7 @@ func TestCommandIsAnsweredPrivately(t *testing.T) {
 	}
 	want := chat.Incoming{
 		Kind: chat.Command, Actor: ops.Actor{Platform: "slack", Workspace: team, UserID: ann}, ActorName: "ann",
-		From: inOps(), Text: "deploy demo & more <@U0BEN0001>",
+		From: inOps(), Trigger: "/ocim", Text: "deploy demo & more <@U0BEN0001>",
 	}
 	if diff := cmp.Diff(want, got, cmpopts.IgnoreFields(chat.Incoming{}, "Key", "Reply")); diff != "" {
 		t.Errorf("incoming differs (-want +got):\n%s", diff)

@@ -105,6 +105,8 @@ type workspace struct {
 	api    *url.URL
 	known  atomic.Pointer[identity]
 	online atomic.Int32 // open Socket Mode connections
+	// trouble is why the token is of no use, as far as the last call told; nil while it works.
+	trouble atomic.Pointer[error]
 }
 
 // identity is who the bot is in a workspace.
@@ -213,8 +215,8 @@ func (a *Adapter) Routes() map[string]http.Handler {
 	}
 }
 
-// Rate is what Slack allows: about one post a second in a channel, and 50 updates a minute in the
-// whole workspace, of which a fifth is left as reserve
+// Rate implements [chat.Platform]. Slack allows about one post a second in a channel, and 50 updates
+// a minute in the whole workspace, of which a fifth is left for bursts
 // (docs.slack.dev, apis/web-api/rate-limits and reference/methods/chat.update).
 func (a *Adapter) Rate() chat.Rate {
 	return chat.Rate{PostsPerChannel: 1, EditsPerMinute: 40, MinEditGapMillis: 3000}

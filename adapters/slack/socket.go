@@ -13,7 +13,6 @@ import (
 
 	slackapi "github.com/slack-go/slack"
 	"github.com/slack-go/slack/socketmode"
-	"golang.org/x/sync/errgroup"
 
 	"ocim/internal/clock"
 	"ocim/ops"
@@ -22,9 +21,13 @@ import (
 const (
 	// maxAck is how large an acknowledgement may be: Slack drops those of 20 KiB without a word.
 	// What does not fit goes over the Web API. Observed, as slack-go's socketmode package says.
-	maxAck = 20_000
+	maxAck  = 20_000
+	ackTime = 3 * time.Second
 	// socketSlots is how many envelopes of one connection are worked on at once.
 	socketSlots = 64
+	// flushTime is left for the last acknowledgements to be written: slack-go puts them into a
+	// queue, and does not tell when it is empty.
+	flushTime = 200 * time.Millisecond
 	// stable is how long a connection must have lived for the next one to be opened at once.
 	stable  = time.Minute
 	minPace = time.Second
@@ -34,53 +37,72 @@ const (
 )
 
 // Run learns who the bot is in every workspace and keeps the Socket Mode connections. It blocks
-// until ctx ends and then returns nil. A token that is not accepted, or that belongs to another
-// workspace, ends it with an error; everything else is tried again.
+// until ctx ends and then returns nil: whatever is wrong with one workspace is logged, told by
+// [Adapter.Ready] and tried again, and the others work on.
 func (a *Adapter) Run(ctx context.Context) error {
-	outer := ctx
-	g, ctx := errgroup.WithContext(ctx)
+	var running sync.WaitGroup
 	for _, ws := range a.order {
-		g.Go(func() error { return a.learn(ctx, ws) })
+		running.Go(func() { a.learn(ctx, ws) })
 	}
 	for _, s := range a.sockets() {
 		for range s.count {
-			g.Go(func() error { a.keep(ctx, s); return nil })
+			running.Go(func() { a.keep(ctx, s) })
 		}
 	}
-	g.Go(func() error { <-ctx.Done(); return nil })
-	if err := g.Wait(); outer.Err() == nil {
-		return err
-	}
+	<-ctx.Done()
+	running.Wait()
 	return nil
 }
 
 // Ready is nil once every workspace is known and, with Socket Mode, has a connection.
 func (a *Adapter) Ready() error {
+	all := a.Readiness()
 	var errs []error
 	for _, ws := range a.order {
-		switch {
-		case ws.known.Load() == nil:
-			errs = append(errs, fmt.Errorf("slack workspace %s: not reached yet", ws.TeamID))
-		case ws.Socket && ws.online.Load() == 0:
-			errs = append(errs, fmt.Errorf("slack workspace %s: no socket", ws.TeamID))
+		if err := all[ws.TeamID]; err != nil {
+			errs = append(errs, fmt.Errorf("slack workspace %s: %w", ws.TeamID, err))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// learn asks who the bot is until there is an answer.
-func (a *Adapter) learn(ctx context.Context, ws *workspace) error {
+// Readiness tells for each workspace what keeps it from working, nil if nothing does. It makes no
+// call.
+func (a *Adapter) Readiness() map[string]error {
+	out := map[string]error{}
+	for _, ws := range a.order {
+		var err error
+		trouble := ws.trouble.Load()
+		switch {
+		case trouble != nil:
+			err = *trouble
+		case ws.known.Load() == nil:
+			err = errors.New("not reached yet")
+		case ws.Socket && ws.online.Load() == 0:
+			err = errors.New("no socket")
+		}
+		out[ws.TeamID] = err
+	}
+	return out
+}
+
+// learn asks who the bot is until there is an answer. A token that Slack refuses, or that belongs to
+// another workspace, is asked about slowly: it may be made good over there.
+func (a *Adapter) learn(ctx context.Context, ws *workspace) {
 	for try := 0; ; try++ {
 		_, err := a.identity(ctx, ws)
 		if err == nil || ctx.Err() != nil {
-			return ctx.Err()
+			return
 		}
-		if ops.CodeOf(err) != ops.CodeUnavailable {
-			return fmt.Errorf("slack workspace %s: %w", ws.TeamID, err)
+		wait := jitter(minRetry, try)
+		if ops.CodeOf(err) == ops.CodeUnavailable {
+			a.log.WarnContext(ctx, "slack not reached", "workspace", ws.TeamID, "err", err)
+		} else {
+			a.log.ErrorContext(ctx, "slack workspace cannot be used", "workspace", ws.TeamID, "err", err)
+			wait = maxPace
 		}
-		a.log.WarnContext(ctx, "slack not reached", "workspace", ws.TeamID, "err", err)
-		if err := clock.Sleep(ctx, a.clock, jitter(minRetry, try)); err != nil {
-			return err
+		if clock.Sleep(ctx, a.clock, wait) != nil {
+			return
 		}
 	}
 }
@@ -157,14 +179,26 @@ func (a *Adapter) connect(ctx context.Context, app *socketApp) error {
 			slackapi.OptionHTTPClient(pace)),
 		socketmode.OptionReadLimit(a.maxBody),
 	)
-	ctx, cancel := context.WithCancel(ctx)
+	// The connection outlives ctx until what was read has its acknowledgement.
+	open, hangUp := context.WithCancel(context.WithoutCancel(ctx))
+	defer hangUp()
+	reading, stopReading := context.WithCancel(ctx)
+	defer stopReading()
 	r := &socketReader{a: a, app: app, client: client, slots: make(chan struct{}, socketSlots)}
 	var reader sync.WaitGroup
-	reader.Go(func() { r.read(ctx) })
-	err := client.RunContext(ctx)
-	cancel()
+	reader.Go(func() {
+		defer hangUp()
+		online := r.read(reading)
+		r.running.Wait()
+		if online && open.Err() == nil {
+			flush, cancel := context.WithTimeout(open, flushTime) // ends early when the connection does
+			defer cancel()
+			<-flush.Done()
+		}
+	})
+	err := client.RunContext(open)
+	stopReading()
 	reader.Wait()
-	r.running.Wait()
 	return err
 }
 
@@ -227,12 +261,15 @@ type socketReader struct {
 	online  bool
 }
 
-func (r *socketReader) read(ctx context.Context) {
+// read takes events until ctx ends, and returns whether there was a connection then.
+func (r *socketReader) read(ctx context.Context) (online bool) {
 	defer r.setOnline(false)
 	for {
+		if ctx.Err() != nil { // what has come in since then is Slack's to deliver elsewhere
+			return r.online
+		}
 		select {
 		case <-ctx.Done():
-			return
 		case e := <-r.client.Events:
 			r.event(ctx, e)
 		}
@@ -302,8 +339,10 @@ func (r *socketReader) work(ctx context.Context, env socketmode.Request) {
 	case <-ctx.Done():
 		return
 	}
+	ctx = context.WithoutCancel(ctx) // what was taken is brought to its end
 	r.running.Go(func() {
 		defer func() { <-r.slots }()
+		defer r.a.contain("socket")
 		o := r.a.handleEnvelope(ctx, r.app, env)
 		if o.refused != "" {
 			r.a.log.WarnContext(ctx, "slack request refused", "path", "socket", "reason", o.refused)
@@ -313,13 +352,21 @@ func (r *socketReader) work(ctx context.Context, env socketmode.Request) {
 		if !env.AcceptsResponsePayload {
 			payload = nil
 		}
-		if err := r.client.AckCtx(ctx, env.EnvelopeID, payload); err != nil {
+		err := r.ack(ctx, env.EnvelopeID, payload)
+		if err != nil {
 			r.a.log.WarnContext(ctx, "slack envelope not acknowledged", "workspace", r.app.ws.TeamID)
 		}
-		if payload == nil {
+		if payload == nil || err != nil {
 			r.a.sendLate(ctx, o)
 		}
 	})
+}
+
+// ack queues an acknowledgement; one that is not queued within ackTime comes too late anyway.
+func (r *socketReader) ack(ctx context.Context, id string, payload any) error {
+	ctx, cancel := context.WithTimeout(ctx, ackTime)
+	defer cancel()
+	return r.client.AckCtx(ctx, id, payload)
 }
 
 // fitAck is the payload if Slack will take it in an acknowledgement, else nil. Suggestions are

@@ -223,6 +223,62 @@ func TestSocketComesBack(t *testing.T) {
 	}
 }
 
+func TestShutdownAnswersWhatWasTaken(t *testing.T) {
+	t.Parallel()
+	taken, release := make(chan struct{}), make(chan struct{})
+	r := newRig(t, rigOptions{socket: true, handler: func(context.Context, chat.Incoming) chat.Answer {
+		close(taken)
+		<-release
+		return chat.Answer{Message: chat.Notice(chat.ToneGood, "accepted")}
+	}})
+	r.slack.SetSocketMode(true)
+	ctx, stop := context.WithCancel(ctxOf(t))
+	done := make(chan error, 1)
+	go func() { done <- r.Run(ctx) }()
+	untilSockets(t, r, 1)
+	answered := make(chan slacktest.Reply, 1)
+	go func() {
+		reply, err := r.slack.Command(ctxOf(t), slacktest.CommandOpts{User: ann, Channel: ops1, Text: "deploy demo"})
+		if err != nil {
+			t.Error(err)
+		}
+		answered <- reply
+	}()
+	<-taken
+	stop()
+	close(release)
+	if reply := <-answered; reply.Message == nil || reply.Message.Text != "accepted" {
+		t.Errorf("got %+v, want the answer to what was accepted before the stop", reply)
+	}
+	if err := <-done; err != nil {
+		t.Errorf("Run: got %v, want nil", err)
+	}
+}
+
+func TestPanicsAreContained(t *testing.T) {
+	t.Parallel()
+	r := runSocket(t, rigOptions{handler: func(context.Context, chat.Incoming) chat.Answer {
+		return chat.Answer{Message: chat.Notice(chat.ToneGood, "still here")}
+	}})
+	ctx := ctxOf(t)
+	r.log.panicOn("slack app was removed") // stands for a bug anywhere in the work on an envelope
+	event := slacktest.Object{"type": "events_api", "payload": map[string]any{
+		"type": "event_callback", "team_id": team, "event": map[string]any{"type": "app_uninstalled"},
+	}}
+	short, cancel := context.WithTimeout(ctx, 500*time.Millisecond)
+	defer cancel()
+	r.slack.SendEnvelope(short, event)
+	if reply, err := r.slack.Command(ctx, slacktest.CommandOpts{User: ann, Channel: ops1, Text: "x"}); err != nil || reply.Message == nil {
+		t.Errorf("got %+v, %v after a panic, want an answer", reply, err)
+	}
+	r.log.panicOn("slack answer not delivered")
+	r.sendLate(ctx, outcome{message: chat.Notice(chat.ToneGood, "x"), reply: r.newReplier(r.order[0], "U0NOBODY9")})
+	r.Wait()
+	if got := strings.Count(r.log.String(), "slack adapter panicked"); got != 2 {
+		t.Errorf("got %d panics in the log, want 2:\n%s", got, r.log)
+	}
+}
+
 func TestReady(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, rigOptions{socket: true})

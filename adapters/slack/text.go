@@ -99,30 +99,41 @@ func entityOf(r rune) (string, int) {
 }
 
 // mrkdwn renders spans for the places where Slack knows no rich_text, at most n units long. A span
-// that does not fit ends the text.
+// that does not fit ends the text, with an ellipsis.
 func mrkdwn(t chat.Text, n int) string {
+	out, whole := mrkdwnSpans(t, n)
+	if whole || n < 1 {
+		return out
+	}
+	out, _ = mrkdwnSpans(t, n-1)
+	return strings.TrimSuffix(out, "…") + "…"
+}
+
+func mrkdwnSpans(t chat.Text, n int) (out string, whole bool) {
 	var b strings.Builder
 	used := 0
-	for i, s := range t {
+	first := true // nothing but spaces stands on the line so far
+	for _, s := range t {
 		room := n - used
 		if room <= 0 {
-			break
+			return b.String(), false
 		}
-		piece := span(s, room, i == 0 || t[i-1].Style == chat.Break)
+		piece := span(s, room, first)
 		if size(piece) > room {
-			break
+			return b.String(), false
 		}
 		b.WriteString(piece)
+		first = s.Style == chat.Break || first && strings.TrimSpace(piece) == ""
 		used += size(piece)
 	}
-	return b.String()
+	return b.String(), true
 }
 
 // span renders one span in at most about n units.
 func span(s chat.Span, n int, first bool) string {
 	text := unstyled(chat.Clean(s.Text))
-	if first && strings.HasPrefix(text, ">") { // would be a quotation
-		text = "›" + text[1:]
+	if first && strings.HasPrefix(strings.TrimLeft(text, " "), ">") { // would be a quotation
+		text = strings.Replace(text, ">", "›", 1)
 	}
 	switch s.Style {
 	case chat.Bold:

@@ -119,9 +119,9 @@ func (t *Terminal) press(ctx context.Context, n int) {
 		t.Say(fmt.Sprintf("There is no button %d.", n))
 		return
 	}
-	b := t.buttons[n-1]
+	post, button := t.buttons[n-1].post, t.buttons[n-1].post.Message.Buttons[t.buttons[n-1].index]
 	t.mu.Unlock()
-	t.send(ctx, chat.Incoming{Kind: chat.Click, Button: b.button.Token, Message: b.post.Ref})
+	t.send(ctx, chat.Incoming{Kind: chat.Click, Button: button.Token, Message: post.Ref})
 }
 
 // send hands one request of the current person to the handler and shows the answer.

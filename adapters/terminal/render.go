@@ -46,6 +46,9 @@ func (t *Terminal) layout(p *Post, width int) []string {
 	if p.Private != "" {
 		bar = t.style(dim, "┊") + " "
 	}
+	if len(p.Message.Blocks) == 0 {
+		add(chat.Clean(p.Message.Summary))
+	}
 	for _, b := range p.Message.Blocks {
 		switch b.Kind {
 		case chat.Heading:
@@ -85,12 +88,12 @@ func first(blocks []chat.Block) chat.Text {
 
 func (t *Terminal) buttonLine(p *Post) string {
 	var parts []string
-	for _, b := range p.Message.Buttons {
+	for i, b := range p.Message.Buttons {
 		if b.URL != "" {
 			parts = append(parts, chat.Clean(b.Label)+" ↗")
 			continue
 		}
-		if n := t.numberOf(p, b); n > 0 {
+		if n := t.numberOf(p, i); n > 0 {
 			parts = append(parts, t.style(bold, fmt.Sprintf("[%d]", n))+" "+chat.Clean(b.Label))
 		}
 	}

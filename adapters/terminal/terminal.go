@@ -51,6 +51,7 @@ type Terminal struct {
 	who     Person
 	dialog  *openDialog
 	changed chan struct{}
+	left    bool // the screen belongs to the shell again
 	count   int
 	epoch   string
 }
@@ -65,9 +66,10 @@ type Post struct {
 	Edits   int
 }
 
+// pressable is a button that has a number.
 type pressable struct {
-	post   *Post
-	button chat.Button
+	post  *Post
+	index int // in the message's buttons
 }
 
 // New returns a Terminal; the first person types. Bind must be called before Run.
@@ -87,8 +89,18 @@ func (t *Terminal) Here() ops.Conversation {
 }
 
 // Post implements [chat.Platform].
-func (t *Terminal) Post(_ context.Context, to ops.Conversation, m chat.Message) (string, error) {
+func (t *Terminal) Post(ctx context.Context, to ops.Conversation, m chat.Message) (string, error) {
+	if err := ctx.Err(); err != nil {
+		return "", notSent(err)
+	}
 	return t.add(&Post{Thread: to.Thread, Message: m}), nil
+}
+
+// notSent is the error of a call whose context had ended before.
+func notSent(cause error) error {
+	return &ops.Error{
+		Code: ops.CodeUnavailable, Reason: ops.ReasonChatUnavailable, Msg: "The terminal is being closed.", NotSent: true, Err: cause,
+	}
 }
 
 func (t *Terminal) add(p *Post) string {
@@ -103,7 +115,10 @@ func (t *Terminal) add(p *Post) string {
 }
 
 // Update implements [chat.Platform].
-func (t *Terminal) Update(_ context.Context, _ ops.Conversation, ref string, m chat.Message) error {
+func (t *Terminal) Update(ctx context.Context, _ ops.Conversation, ref string, m chat.Message) error {
+	if err := ctx.Err(); err != nil {
+		return notSent(err)
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	p, ok := t.byRef[ref]
@@ -117,7 +132,10 @@ func (t *Terminal) Update(_ context.Context, _ ops.Conversation, ref string, m c
 }
 
 // Find implements [chat.Platform].
-func (t *Terminal) Find(_ context.Context, _ ops.Conversation, key string) (string, bool, error) {
+func (t *Terminal) Find(ctx context.Context, _ ops.Conversation, key string) (string, bool, error) {
+	if err := ctx.Err(); err != nil {
+		return "", false, notSent(err)
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, p := range t.posts {
@@ -139,6 +157,9 @@ func (t *Terminal) Member(_ context.Context, a ops.Actor, _ ops.Conversation) (c
 
 // Permalink implements [chat.Platform]: a terminal has no addresses.
 func (t *Terminal) Permalink(ops.Conversation, string) string { return "" }
+
+// Rate implements [chat.Platform]: a terminal takes anything, and people read no faster than this.
+func (t *Terminal) Rate() chat.Rate { return chat.Rate{MinEditGapMillis: 1000} }
 
 // Posts returns copies of all messages, oldest first.
 func (t *Terminal) Posts() []Post {
@@ -185,22 +206,21 @@ func (t *Terminal) touched(p *Post, edit bool) {
 func (t *Terminal) number() {
 	t.buttons = t.buttons[:0]
 	for _, p := range slices.Backward(t.posts) {
-		for _, b := range p.Message.Buttons {
+		for i, b := range p.Message.Buttons {
 			if b.Token != "" && len(t.buttons) < 9 {
-				t.buttons = append(t.buttons, pressable{p, b})
+				t.buttons = append(t.buttons, pressable{p, i})
 			}
 		}
 	}
 }
 
-func (t *Terminal) numberOf(p *Post, b chat.Button) int {
-	for i, x := range t.buttons {
-		if x.post == p && x.button.Verb == b.Verb {
-			return i + 1
-		}
-	}
-	return 0
+// numberOf is the number of a post's button, 0 if it has none.
+func (t *Terminal) numberOf(p *Post, index int) int {
+	return slices.Index(t.buttons, pressable{p, index}) + 1
 }
+
+// transcriptWidth is the width of lines where no screen has one.
+const transcriptWidth = 100
 
 // transcript prints a message, or what became of it, at the end.
 func (t *Terminal) transcript(p *Post, edit bool) {
@@ -215,7 +235,7 @@ func (t *Terminal) transcript(p *Post, edit bool) {
 	case p.Thread != "":
 		head = "↳ in the thread\n"
 	}
-	fmt.Fprint(t.cfg.Out, head+strings.Join(t.layout(p, 100), "\n")+"\n\n")
+	fmt.Fprint(t.cfg.Out, head+strings.Join(t.layout(p, transcriptWidth), "\n")+"\n\n")
 }
 
 // Say prints a line of the sandbox itself.

@@ -53,6 +53,7 @@ type App struct {
 	chats    map[string]chat.Platform
 	runners  []runner
 	reins    *reins
+	reached  *chatState
 
 	public, adminL net.Listener
 }
@@ -96,11 +97,20 @@ func newApp(ctx context.Context, cfg *config.Config, opt appOptions) (_ *App, er
 	if err := a.platforms(signer); err != nil {
 		return nil, err
 	}
+	a.reached = newChatState(a.chats, a.metrics.registry)
 	if err := a.hooks(); err != nil {
 		return nil, err
 	}
-	a.notifier = notifier.New(a.store, a.chats, text, signer, opt.clock, notifier.NewBudget(), opt.log)
+	a.notifier = notifier.New(notifier.Config{
+		Store: a.store, Platforms: a.chats, Templates: text, Signer: signer, Clock: opt.clock, Log: opt.log, Unverified: a.unverified,
+	})
 	return a, nil
+}
+
+// unverified reports whether the row of the operation table that op uses is marked so.
+func (a *App) unverified(op ops.Operation) bool {
+	_, action, err := a.service.Fleet.Action(op.Request.Target.Cluster, op.Request.Action)
+	return err == nil && action.Unverified
 }
 
 func newSigner(cfg *config.Config) (*ops.Signer, error) {
@@ -190,7 +200,8 @@ func (a *App) Run(ctx context.Context) error {
 	crowd := newCrowd(a.public, a.opt.clock, connections(places), a.metrics)
 	public := newGuard(a.mux, places, crowd.makeRoom, a.metrics, a.opt.clock, a.opt.log)
 	admins.start(func() error {
-		return serve(last, a.adminL, admin(a.metrics, func(c context.Context) error { return a.ready(c, ctx) }), a.opt.clock, a.opt.log)
+		inner := admin(a.metrics, func(c context.Context) error { return a.ready(c, ctx) })
+		return serve(last, a.adminL, a.reached.tell(inner), a.opt.clock, a.opt.log)
 	})
 	back.start(func() error { return a.store.Work(behind, ops.JobAdvance, 10, a.reins.job(a.service.Advance)) })
 	back.start(func() error { return a.store.Work(behind, ops.JobDeliver, 10, a.reins.job(a.notifier.Deliver)) })
@@ -254,6 +265,9 @@ func (a *App) closeStore(ctx context.Context) error {
 func (a *App) ready(ctx, running context.Context) error {
 	if running.Err() != nil {
 		return errors.New("stopping")
+	}
+	if err := a.reached.ready(); err != nil {
+		return err
 	}
 	return a.store.View(ctx, func(ops.Reader) error { return nil })
 }

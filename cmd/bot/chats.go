@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"maps"
 
 	"github.com/spf13/cobra"
@@ -59,7 +60,7 @@ func (a *App) slackConfig() slack.Config {
 	for _, w := range a.cfg.Slack {
 		c.Workspaces = append(c.Workspaces, slack.Workspace{
 			TeamID: w.Workspace, SigningSecrets: w.SigningSecrets, BotToken: w.BotToken, AppToken: w.AppToken,
-			Socket: w.Mode == config.ModeSocket, APIURL: w.APIURL, History: w.History,
+			Socket: w.Mode == config.ModeSocket, Sockets: w.Sockets, APIURL: w.APIURL, History: w.History,
 		})
 	}
 	return c
@@ -114,7 +115,7 @@ func (t tokens) Put(ctx context.Context, name string, s secret.Secret) error {
 }
 
 func setupCommand() *cobra.Command {
-	c := &cobra.Command{Use: "setup", Short: "print what to set up in Slack, Mattermost and GitLab", Args: cobra.NoArgs}
+	c := &cobra.Command{Use: "setup", Short: "print what to set up in Slack, Mattermost and GitLab", Args: noArgs}
 	path := configFlag(c)
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		cfg, err := load(*path)
@@ -162,29 +163,40 @@ func printSetup(cfg *config.Config, out io.Writer) error {
 }
 
 // chatTries are the harmless questions that check --connect asks chat platforms.
-func chatTries(cfg *config.Config) []connectionTry {
+func chatTries(cfg *config.Config, s *slack.Adapter, m *mattermost.Adapter) []connectionTry {
 	var out []connectionTry
-	app := &App{cfg: cfg, opt: appOptions{clock: clock.System{}}}
-	silent := silentHandler{}
-	if s, err := slack.New(app.slackConfig(), silent); err == nil && len(cfg.Slack) > 0 {
+	if s != nil {
 		out = append(out, connectionTry{"slack", func(ctx context.Context) (string, error) { return "", s.Check(ctx) }})
 	}
 	for _, server := range cfg.Mattermost {
 		out = append(out, connectionTry{"mattermost server " + server.Name, func(ctx context.Context) (string, error) {
-			signer, err := newSigner(cfg)
-			if err != nil {
-				return "", err
-			}
-			c := app.mattermostConfig(signer)
-			c.Tokens = noTokens{}
-			m, err := mattermost.New(c, silent)
-			if err != nil {
-				return "", err
-			}
-			return "", m.Check(ctx)
+			return "", m.Check(ctx, server.Name)
 		}})
 	}
 	return out
+}
+
+// buildChats makes the chat platforms as serve does, but with nothing behind them. What is not
+// configured is nil. No call is made.
+func buildChats(cfg *config.Config) (s *slack.Adapter, m *mattermost.Adapter, err error) {
+	app := &App{cfg: cfg, opt: appOptions{clock: clock.System{}, log: slog.New(slog.DiscardHandler)}}
+	if len(cfg.Slack) > 0 {
+		if s, err = slack.New(app.slackConfig(), silentHandler{}); err != nil {
+			return nil, nil, err
+		}
+	}
+	if len(cfg.Mattermost) > 0 {
+		signer, err := newSigner(cfg)
+		if err != nil {
+			return nil, nil, err
+		}
+		c := app.mattermostConfig(signer)
+		c.Tokens = noTokens{}
+		if m, err = mattermost.New(c, silentHandler{}); err != nil {
+			return nil, nil, err
+		}
+	}
+	return s, m, nil
 }
 
 type silentHandler struct{}

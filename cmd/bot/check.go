@@ -18,7 +18,7 @@ import (
 )
 
 func checkCommand() *cobra.Command {
-	c := &cobra.Command{Use: "check", Short: "check the configuration and print what is in force", Args: cobra.NoArgs}
+	c := &cobra.Command{Use: "check", Short: "check the configuration and print what is in force", Args: noArgs}
 	path := configFlag(c)
 	connect := c.Flags().Bool("connect", false, "also try every connection; nothing is changed anywhere")
 	c.RunE = func(c *cobra.Command, _ []string) error {
@@ -39,8 +39,12 @@ func checkCommand() *cobra.Command {
 		if _, err := projects(cfg); err != nil {
 			return fmt.Errorf("%w: %w", errUsage, err)
 		}
+		s, m, err := buildChats(cfg)
+		if err != nil {
+			return fmt.Errorf("%w: %w", errUsage, err)
+		}
 		if *connect {
-			return tryConnections(c.Context(), cfg, out)
+			return tryConnections(c.Context(), cfg, chatTries(cfg, s, m), out)
 		}
 		return nil
 	}
@@ -51,7 +55,7 @@ func checkCommand() *cobra.Command {
 const connectTimeout = 10 * time.Second
 
 // tryConnections asks every peer one harmless question and prints one line for each.
-func tryConnections(ctx context.Context, cfg *config.Config, out io.Writer) error {
+func tryConnections(ctx context.Context, cfg *config.Config, chats []connectionTry, out io.Writer) error {
 	gl, err := gitlab.New(gitlab.Config{Projects: gitlabProjects(cfg), Timeout: connectTimeout, Clock: clock.System{}})
 	if err != nil {
 		return err
@@ -86,7 +90,7 @@ func tryConnections(ctx context.Context, cfg *config.Config, out io.Writer) erro
 			})
 		}
 	}
-	for _, t := range chatTries(cfg) {
+	for _, t := range chats {
 		try(t.what, t.ask)
 	}
 	if failed > 0 {

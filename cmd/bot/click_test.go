@@ -56,19 +56,19 @@ func TestT11_ButtonsCountOnlyOnTheirCardForTheirRunAndForWhoMay(t *testing.T) {
 		on                chattest.Sent
 		want              string
 	}{
-		{"copied card", "alice", cancel, copied, "forged_button"},
-		{"other channel", "alice", cancel, elsewhere, "forged_button"},
+		{"copied card", "alice", cancel, copied, "copied_card"},
+		{"other channel", "alice", cancel, elsewhere, "copied_card"},
 		{"forged token", "alice", cancel[:len(cancel)-2] + "xx", card, "forged_button"},
 		{"no token", "alice", "", card, "forged_button"},
 		{"wrong person", "bob", cancel, card, "not_allowed"},
 	} {
 		said, a := r.click(tc.user, tc.token, tc.on)
-		if !strings.Contains(said, tc.want) || a.dialog != nil {
+		if !strings.Contains(said, tc.want) || a != nil {
 			t.Errorf("%s: got %q, want %s and no dialog", tc.name, said, tc.want)
 		}
 	}
 	r.chat.Remove("carol")
-	if said, a := r.click("carol", cancel, card); !strings.Contains(said, "members of this channel") || a.dialog != nil {
+	if said, a := r.click("carol", cancel, card); !strings.Contains(said, "members of this channel") || a != nil {
 		t.Errorf("not a member: got %q", said)
 	}
 	if got := r.op(id).State; got != ops.Running {
@@ -81,6 +81,9 @@ func TestT11_ButtonsCountOnlyOnTheirCardForTheirRunAndForWhoMay(t *testing.T) {
 		t.Errorf("button of a state that is over: got %q", said)
 	}
 	retry := r.card(id).Now().Buttons[0].Token
+	if said, _ := r.click("bob", retry, r.card(id)); !strings.Contains(said, "not_allowed") || r.op(id).Run != 1 {
+		t.Errorf("wrong person retries: got %q and run %d", said, r.op(id).Run)
+	}
 	r.clock.Advance(365 * 24 * time.Hour)
 	if said, _ := r.click("alice", retry, r.card(id)); !strings.Contains(said, "old_button") || !strings.Contains(said, "failed") {
 		t.Errorf("a year later: got %q, want the current state", said)
@@ -95,15 +98,15 @@ func TestT12_CancelDialogIsTheOpenersAndSealed(t *testing.T) {
 	r.until(id, ops.Running)
 	r.settle()
 	_, a := r.press("alice", id, "cancel")
-	if said, _ := r.submit("carol", a.dialog, nil); !strings.Contains(said, "forged_button") {
+	if said, _ := r.submit("carol", a, nil); !strings.Contains(said, "forged_button") {
 		t.Errorf("another person submits: got %q", said)
 	}
-	bad := *a.dialog
+	bad := *a
 	bad.State = strings.Replace(bad.State, ".", "A.", 1)
 	if said, _ := r.submit("alice", &bad, nil); !strings.Contains(said, "forged_button") {
 		t.Errorf("changed state: got %q", said)
 	}
-	swapped := *a.dialog
+	swapped := *a
 	swapped.Name = "deploy"
 	if said, _ := r.submit("alice", &swapped, map[string]string{"instance": "shop"}); !strings.Contains(said, "forged_button") {
 		t.Errorf("swapped dialog: got %q", said)
@@ -111,10 +114,10 @@ func TestT12_CancelDialogIsTheOpenersAndSealed(t *testing.T) {
 	if got := r.op(id).State; got != ops.Running {
 		t.Fatalf("a refused form moved the operation to %s", got)
 	}
-	said, _ := r.submit("alice", a.dialog, nil)
+	said, _ := r.submit("alice", a, nil)
 	mustContain(t, said, "Cancel is on its way")
 	r.until(id, ops.Canceled)
-	if said, _ := r.submit("alice", a.dialog, nil); !strings.Contains(said, "already_final") {
+	if said, _ := r.submit("alice", a, nil); !strings.Contains(said, "already_final") {
 		t.Errorf("sent twice: got %q", said)
 	}
 	r.exactlyOnce(1)
@@ -124,14 +127,11 @@ func TestI08W24_PickerRestartAndRetryKeepOneCard(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, plain(gitlabtest.Script{}))
 	r.lab.Override(rigProject, gitlabtest.Override{FailJob: "build", Operations: 1})
-	in := r.incoming("alice")
-	a := &asked{}
-	in.Kind, in.Text, in.Reply = chat.Command, "deploy", a
-	r.app.commands.Handle(t.Context(), in)
-	if _, errs := r.submit("alice", a.dialog, map[string]string{"instance": "eu/nothing"}); errs["instance"] == "" {
+	_, a := r.opens("alice", "deploy")
+	if _, errs := r.submit("alice", a, map[string]string{"instance": "eu/nothing"}); errs["instance"] == "" {
 		t.Errorf("unknown instance: got errors %v, want one on the field", errs)
 	}
-	said, _ := r.submit("alice", a.dialog, map[string]string{"instance": "eu/demo", "why": "a new theme"})
+	said, _ := r.submit("alice", a, map[string]string{"instance": "eu/demo", "why": "a new theme"})
 	mustContain(t, said, "Accepted")
 	op, ok := r.byKey("key-3")
 	if !ok {
@@ -153,4 +153,33 @@ func TestI08W24_PickerRestartAndRetryKeepOneCard(t *testing.T) {
 			t.Errorf("secret %s… is in the log or in chat", s[:8])
 		}
 	}
+}
+
+// Whoever loses the right between the request and the start has started nothing.
+func TestT07I10_RightsAreAskedAgainAtTheStart(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, plain(gitlabtest.Script{}))
+	id := r.deploy("alice", "demo")
+	r.left = "alice"
+	r.restart()
+	if op := r.until(id, ops.Refused); op.Reason != ops.ReasonNotAllowed {
+		t.Errorf("got reason %s, want %s", op.Reason, ops.ReasonNotAllowed)
+	}
+	r.settle()
+	mustContain(t, read(new(r.card(id).Now())), "may not start operations")
+	r.exactlyOnce(0)
+
+	// The same with a retry, of an operation that somebody else has asked for.
+	r.left = ""
+	r.restart()
+	r.lab.Override(rigProject, gitlabtest.Override{FailJob: "build"})
+	second := r.deploy("alice", "shop")
+	r.until(second, ops.Failed)
+	r.settle()
+	said, _ := r.press("carol", second, "retry")
+	mustContain(t, said, "Run 2")
+	r.left = "carol"
+	r.restart()
+	r.until(second, ops.Refused)
+	r.exactlyOnce(1)
 }

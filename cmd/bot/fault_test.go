@@ -391,3 +391,70 @@ func TestF25_PanicInATemplateOrHandlerIsContained(t *testing.T) {
 type panicking struct{}
 
 func (panicking) Handle(context.Context, chat.Incoming) chat.Answer { panic("in the handler") }
+
+// A replica that lags shows a pipeline as it was before. A card does not go back to that.
+func TestF29I06_StaleReadDoesNotUnblockAnOperation(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, plain(gitlabtest.Script{Stages: []gitlabtest.Stage{
+		{Name: "a", Jobs: []gitlabtest.Job{{Name: "first", Duration: 30 * time.Second}}},
+		{Name: "b", Jobs: []gitlabtest.Job{{Name: "gate", Manual: true, Duration: time.Minute}}},
+	}}))
+	id := r.deploy("alice", "demo")
+	r.until(id, ops.Blocked)
+	events := len(r.events(id))
+	lag := r.lab.Inject(gitlabtest.Fault{Do: gitlabtest.Stale(20 * time.Second)})
+	r.pass(15 * time.Second)
+	lag.Remove()
+	if op := r.op(id); op.State != ops.Blocked || len(r.events(id)) != events {
+		t.Errorf("got %s with %d events more, want it blocked as before", op.State, len(r.events(id))-events)
+	}
+}
+
+// A kill may come between the record that a reply stands and the record that it is done with. It
+// is not sent again then.
+func TestF01_ReplyThatStandsIsNotSentAgain(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, plain(gitlabtest.Script{}))
+	id := r.deploy("alice", "demo")
+	r.until(id, ops.Succeeded)
+	r.settle()
+	end := func() (d ops.Delivery) {
+		t.Helper()
+		if err := r.app.store.View(t.Context(), func(rd ops.Reader) error {
+			all, err := rd.Deliveries(t.Context(), id)
+			for _, one := range all {
+				if one.Kind == ops.DeliverEnd {
+					d = one
+				}
+			}
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+		return d
+	}
+	d := end()
+	if d.Ref == "" || !d.Done {
+		t.Fatalf("got %+v, want the end told", d)
+	}
+	d.Done = false
+	if err := r.app.store.Update(t.Context(), func(tx ops.Tx) error {
+		if err := tx.PutDelivery(t.Context(), d); err != nil {
+			return err
+		}
+		return tx.Wake(t.Context(), ops.JobDeliver, id, r.clock.Now())
+	}); err != nil {
+		t.Fatal(err)
+	}
+	r.restart()
+	r.settle()
+	n := 0
+	for _, s := range r.chat.Sent() {
+		if s.Now().Key == d.Key {
+			n++
+		}
+	}
+	if n != 1 || !end().Done {
+		t.Errorf("got the end told %d times and done %t, want once and true", n, end().Done)
+	}
+}

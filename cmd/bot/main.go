@@ -58,6 +58,7 @@ func command(in io.Reader, out, errOut io.Writer) *cobra.Command {
 	root := &cobra.Command{
 		Use: "ocim", Short: "deploy application instances from chat, through GitLab pipelines",
 		SilenceUsage: true, SilenceErrors: true,
+		Args: noArgs, RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	root.SetIn(in)
 	root.SetOut(out)
@@ -67,9 +68,17 @@ func command(in io.Reader, out, errOut io.Writer) *cobra.Command {
 	return root
 }
 
+// noArgs refuses arguments, and so commands that do not exist, as a mistake of whoever typed them.
+func noArgs(c *cobra.Command, args []string) error {
+	if err := cobra.NoArgs(c, args); err != nil {
+		return fmt.Errorf("%w: %w", errUsage, err)
+	}
+	return nil
+}
+
 func versionCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "version", Short: "print the version", Args: cobra.NoArgs,
+		Use: "version", Short: "print the version", Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			_, err := fmt.Fprintf(c.OutOrStdout(), "ocim %s %s %s/%s\n", version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 			return err
@@ -105,7 +114,7 @@ func newLog(cfg *config.Config, r *redact.Redactor, w io.Writer) *slog.Logger {
 }
 
 func serveCommand() *cobra.Command {
-	c := &cobra.Command{Use: "serve", Short: "run the bot", Args: cobra.NoArgs}
+	c := &cobra.Command{Use: "serve", Short: "run the bot", Args: noArgs}
 	path := configFlag(c)
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		cfg, err := load(*path)

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -46,6 +47,7 @@ type rig struct {
 	keys  int
 
 	operations string
+	left       string // who may no longer do anything, from the next start on
 	closed     func()
 	talk       *talk // nil unless the rig has people in Slack and Mattermost
 }
@@ -67,6 +69,12 @@ func (s *syncBuffer) String() string {
 	return s.b.String()
 }
 
+func (s *syncBuffer) reset() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.b.Reset()
+}
+
 type rigOption func(*rigSetup)
 
 type rigSetup struct {
@@ -74,6 +82,7 @@ type rigSetup struct {
 	project    gitlabtest.Project
 	operations string
 	talk       bool
+	level      slog.Level
 }
 
 // plain makes the project one of a single pipeline, which tests drive by hand.
@@ -108,7 +117,7 @@ func newRig(t *testing.T, opts ...rigOption) *rig {
 	t.Cleanup(r.lab.Close)
 	r.lab.AddProject(setup.project)
 	r.chat = chattest.NewPlatform("fake")
-	r.operations = setup.operations
+	r.operations, r.level = setup.operations, setup.level
 	if setup.talk {
 		r.talk = newTalk(r)
 	}
@@ -122,7 +131,6 @@ func (r *rig) config(operations string) *config.Config {
 listen: {public: "127.0.0.1:0", admin: "127.0.0.1:0"}
 store: {path: %q}
 key: env:K
-limits: {per_person: 0}
 gitlab:
   - {name: gl, url: %q, token: "env:R", write_token: "env:W", webhook_tokens: ["env:H"], timeout: 2s, linger: 90s}
 projects:
@@ -137,6 +145,7 @@ clusters:
 	if err != nil {
 		r.t.Fatal(err)
 	}
+	cfg.Limits.PerPerson = 0 // one person of the tests does the work of many
 	return cfg
 }
 
@@ -144,7 +153,7 @@ func (r *rig) open(operations string) {
 	r.t.Helper()
 	rights := ops.NewStaticPolicy()
 	for _, p := range []ops.Permission{ops.MayStart, ops.MayCancel, ops.MayRetry} {
-		rights.Allow("fake", "W1", p, "alice", "carol")
+		rights.Allow("fake", "W1", p, slices.DeleteFunc([]string{"alice", "carol"}, func(name string) bool { return name == r.left })...)
 		r.talk.allow(rights, p)
 	}
 	app, err := newApp(r.t.Context(), r.config(operations), appOptions{
@@ -250,6 +259,15 @@ func (r *rig) incoming(user string) chat.Incoming {
 	}
 }
 
+// opens sends a command and returns the dialog that it opens beside what the person is told.
+func (r *rig) opens(user, text string) (string, *chat.Dialog) {
+	r.t.Helper()
+	in := r.incoming(user)
+	a := &chattest.Replier{}
+	in.Kind, in.Text, in.Reply = chat.Command, text, a
+	return read(r.app.commands.Handle(r.t.Context(), in).Message), a.Dialog()
+}
+
 // typed sends a command and returns what the person is told.
 func (r *rig) typed(user, text string) string {
 	r.t.Helper()
@@ -302,7 +320,7 @@ func (r *rig) card(id string) chattest.Sent {
 }
 
 // press clicks a button on the operation's card.
-func (r *rig) press(user, id, verb string) (string, *asked) {
+func (r *rig) press(user, id, verb string) (string, *chat.Dialog) {
 	r.t.Helper()
 	card := r.card(id)
 	for _, b := range card.Now().Buttons {
@@ -314,24 +332,15 @@ func (r *rig) press(user, id, verb string) (string, *asked) {
 	return "", nil
 }
 
-func (r *rig) click(user, token string, on chattest.Sent) (string, *asked) {
+func (r *rig) click(user, token string, on chattest.Sent) (string, *chat.Dialog) {
 	r.t.Helper()
 	in := r.incoming(user)
 	in.Kind, in.Button, in.Message, in.From = chat.Click, token, on.Ref, on.To
-	a := &asked{}
+	a := &chattest.Replier{}
 	in.Reply = a
 	ans := r.app.commands.Handle(r.t.Context(), in)
-	return read(ans.Message), a
+	return read(ans.Message), a.Dialog()
 }
-
-// asked remembers the dialog that was opened.
-type asked struct {
-	dialog *chat.Dialog
-	err    error
-}
-
-func (a *asked) OpenDialog(_ context.Context, d chat.Dialog) error { a.dialog = &d; return a.err }
-func (a *asked) Later(context.Context, chat.Message) error         { return nil }
 
 func (r *rig) submit(user string, d *chat.Dialog, values map[string]string) (string, map[string]string) {
 	r.t.Helper()

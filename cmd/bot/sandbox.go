@@ -25,7 +25,7 @@ import (
 
 func sandboxCommand() *cobra.Command {
 	c := &cobra.Command{
-		Use: "sandbox", Short: "try everything here: a simulated GitLab and a chat in this terminal", Args: cobra.NoArgs,
+		Use: "sandbox", Short: "try everything here: a simulated GitLab and a chat in this terminal", Args: noArgs,
 		Long: "Runs the bot with its embedded store, a simulated GitLab with Grove's pipelines, and a chat in this terminal. Nothing leaves this machine.",
 	}
 	demo := c.Flags().Bool("demo", false, "play a story without a keyboard and print the transcript")

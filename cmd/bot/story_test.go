@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"ocim/adapters/chat"
 	"ocim/adapters/gitlab/gitlabtest"
 	"ocim/ops"
 )
@@ -303,4 +304,62 @@ func TestO92_DeployAnswersAtOnceWithAnOperation(t *testing.T) {
 	r.settle()
 	r.pass(30 * time.Second)
 	r.exactlyOnce(1)
+}
+
+func TestPlanWithoutAnInstanceSendsNothing(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, func(s *rigSetup) {
+		s.operations = `operations: {deploy: {follow: none, params: [{name: version, to: "payload:VERSION"}]}}`
+	})
+	said, form := r.opens("alice", `deploy --plan version=21 why="a new theme"`)
+	if said != "" || form == nil {
+		t.Fatalf("got %q and form %v, want a form", said, form)
+	}
+	values := map[string]string{"instance": "eu/demo"}
+	for _, f := range form.Fields {
+		if f.Default != "" {
+			values[f.Name] = f.Default
+		}
+	}
+	said, errs := r.submit("alice", form, values)
+	mustContain(t, said, "Plan: deploy demo on eu", "Nothing was sent", `"VERSION": "21"`)
+	if len(errs) != 0 {
+		t.Errorf("got errors %v, want the plan", errs)
+	}
+	r.pass(2 * time.Minute)
+	if got := len(r.lab.Triggers()); got != 0 {
+		t.Errorf("got %d triggers in GitLab, want none", got)
+	}
+	r.exactlyOnce(0)
+	mustContain(t, r.typed("alice", "operations"), "No operation yet")
+	if got := len(r.chat.Sent()); got != 0 {
+		t.Errorf("got %d messages in the channel, want none", got)
+	}
+
+	// Without the plan what was typed is sent.
+	_, form = r.opens("alice", `deploy version=22 why="it's time"`)
+	values = map[string]string{"instance": "eu/demo", "params": form.Fields[1].Default, "why": form.Fields[2].Default}
+	said, _ = r.submit("alice", form, values)
+	mustContain(t, said, "Accepted")
+	r.pass(10 * time.Second)
+	r.exactlyOnce(1)
+	card := r.chat.Sent()[0].Now()
+	mustContain(t, read(&card), "version=22", "it's time")
+}
+
+// An operator may give the command another name; every answer says the one that works.
+func TestAnswersSayTheCommandAsItIsTyped(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, plain(gitlabtest.Script{}))
+	for _, text := range []string{"help", "help deploy", "nonsense", "deploy demo", "deploy demo", "status zzz", "whoami", "logs demo"} {
+		in := r.incoming("alice")
+		in.Kind, in.Text, in.Trigger = chat.Command, text, "/chatops"
+		if got := read(r.app.commands.Handle(t.Context(), in).Message); strings.Contains(got, "/ocim") {
+			t.Errorf("%s: got %q, want /chatops in it", text, got)
+		}
+	}
+	in := r.incoming("alice")
+	in.Kind, in.Text, in.Trigger = chat.Command, "help", "/chatops"
+	mustContain(t, read(r.app.commands.Handle(t.Context(), in).Message), "/chatops deploy")
+	mustContain(t, r.typed("alice", "help"), "/ocim deploy")
 }

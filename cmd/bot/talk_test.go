@@ -3,6 +3,9 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"io"
 	"net"
@@ -43,14 +46,15 @@ func newTalk(r *rig) *talk {
 	t := r.t
 	t.Helper()
 	k := &talk{t: t}
+	scopes := []string{"commands", "chat:write", "im:write", "users:read", "channels:read", "channels:history", "groups:history", "im:history"}
 	var err error
-	if k.http, err = slacktest.New(slacktest.Options{Clock: r.clock, SigningSecret: rigSigning}); err != nil {
+	if k.http, err = slacktest.New(slacktest.Options{Clock: r.clock, SigningSecret: rigSigning, Scopes: scopes}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(k.http.Close)
 	ws := slacktest.DefaultWorkspace()
 	ws.ID = socketTeam
-	if k.socket, err = slacktest.New(slacktest.Options{Clock: r.clock, Workspace: &ws, BotToken: "xoxb-socket-0123456789"}); err != nil {
+	if k.socket, err = slacktest.New(slacktest.Options{Clock: r.clock, Workspace: &ws, BotToken: "xoxb-socket-0123456789", Scopes: scopes}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(k.socket.Close)
@@ -170,7 +174,11 @@ func (l *live) sendSlack(r slacktest.Request) answer {
 	return l.send(u.Path, r.Header, r.Body)
 }
 
-func matterPath(kind string) string { return "/mattermost/" + kind + "/mm/" + rigPath }
+func matterPath(kind string) string {
+	m := hmac.New(sha256.New, []byte(rigPath))
+	m.Write([]byte(kind))
+	return "/mattermost/" + kind + "/mm/" + hex.EncodeToString(m.Sum(nil))
+}
 
 // matterCommand is a command of alice's as Mattermost would send it.
 func (k *talk) matterCommand(trigger, text string) url.Values {
@@ -192,15 +200,15 @@ func TestPeopleOnEveryPlatformDeploy(t *testing.T) {
 	k := r.talk
 	done := make(chan string, 3)
 	go func() {
-		rep, err := k.http.Command(context.Background(), slacktest.CommandOpts{User: ann, Channel: slackOps, Text: "deploy demo"})
+		rep, err := k.http.Command(t.Context(), slacktest.CommandOpts{User: ann, Channel: slackOps, Text: "deploy demo"})
 		done <- fmt.Sprint("slack ", string(rep.Answer.Body), err)
 	}()
 	go func() {
-		rep, err := k.socket.Command(context.Background(), slacktest.CommandOpts{User: ann, Channel: slackOps, Text: "deploy shop"})
+		rep, err := k.socket.Command(t.Context(), slacktest.CommandOpts{User: ann, Channel: slackOps, Text: "deploy shop"})
 		done <- fmt.Sprint("socket ", string(rep.Answer.Body), err)
 	}()
 	go func() {
-		rep, err := k.peer.Command(context.Background(), "alice", k.peer.Channels[mattermosttest.Channel], "", "/ocim deploy campus")
+		rep, err := k.peer.Command(t.Context(), "alice", k.peer.Channels[mattermosttest.Channel], "", "/ocim deploy campus")
 		done <- fmt.Sprint("mattermost ", rep.Text(), err)
 	}()
 	for range 3 {

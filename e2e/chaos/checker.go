@@ -85,7 +85,7 @@ type Verdict struct {
 
 var (
 	summary = regexp.MustCompile(`^deploy of (\S+) on \S+: ([a-z ]+?)(?:, \d+ of \d+ jobs)? \(([a-z0-9]+)\)$`)
-	version = regexp.MustCompile(`version=(\S+)`)
+	version = regexp.MustCompile(`version=[^0-9]?([0-9.]+)`)
 )
 
 // card is what a card says.

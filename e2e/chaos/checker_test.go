@@ -12,7 +12,7 @@ func good() History {
 	open := &Place{Name: "open", Findable: true}
 	shut := &Place{Name: "shut"}
 	message := func(p *Place, key, summary, token string) Message {
-		return Message{Place: p, Key: key, Summary: summary, Body: summary + "\nWith: version=" + token + "\n"}
+		return Message{Place: p, Key: key, Summary: summary, Body: summary + "\nWith: version=`" + token + "`\n"}
 	}
 	return History{
 		Requests: []Request{

@@ -49,9 +49,9 @@ func start(t *testing.T, b *process.Bot, env ...string) {
 	}
 }
 
-func ready(t *testing.T, b *process.Bot) {
+func healthy(t *testing.T, b *process.Bot) {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, b.AdminURL()+"/readyz", http.NoBody)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, b.AdminURL()+"/healthz", http.NoBody)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -62,7 +62,7 @@ func ready(t *testing.T, b *process.Bot) {
 	defer res.Body.Close()
 	_, _ = io.Copy(io.Discard, res.Body)
 	if res.StatusCode != http.StatusOK {
-		t.Errorf("/readyz: got %d, want %d", res.StatusCode, http.StatusOK)
+		t.Errorf("/healthz: got %d, want %d", res.StatusCode, http.StatusOK)
 	}
 }
 
@@ -73,7 +73,7 @@ func TestBotServesBetweenStartAndEnd(t *testing.T) {
 		t.Errorf("usage before the start: got %v, want %v", err, process.ErrEnded)
 	}
 	start(t, b)
-	ready(t, b)
+	healthy(t, b)
 	if err := b.Start(t.Context()); !errors.Is(err, process.ErrRunning) {
 		t.Errorf("second start: got %v, want %v", err, process.ErrRunning)
 	}
@@ -87,7 +87,7 @@ func TestBotServesBetweenStartAndEnd(t *testing.T) {
 	if err := b.Restart(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	ready(t, b)
+	healthy(t, b)
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	code, err := b.Terminate(ctx)
@@ -109,5 +109,5 @@ func TestBotEndsAtACrashPoint(t *testing.T) {
 		t.Errorf("exit after a kill: got %d, %v, want -1", code, err)
 	}
 	start(t, b)
-	ready(t, b)
+	healthy(t, b)
 }

@@ -197,11 +197,12 @@ func (s *tale) message(what string, found func(message) bool) message {
 	return hit
 }
 
-// card waits until the card of an operation shows all the words.
-func (s *tale) card(id string, words ...string) message {
+// card waits until the card of an operation is in a state and shows all the words.
+func (s *tale) card(id, state string, words ...string) message {
 	s.t.Helper()
-	return s.message("the card of "+id+" with "+strings.Join(words, ", "), func(m message) bool {
-		return m.thread == "" && slices.Contains(m.lines, "Operation: "+id) && containsAll(m.String(), words)
+	return s.message("the card of "+id+", "+state+", with "+strings.Join(words, ", "), func(m message) bool {
+		return m.thread == "" && slices.Contains(m.lines, "Operation: "+id) &&
+			strings.HasSuffix(m.lines[0], "· "+state) && containsAll(m.String(), words)
 	})
 }
 

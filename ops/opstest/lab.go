@@ -201,7 +201,7 @@ func (l *Lab) Probe(ctx context.Context, _ string) (time.Time, error) {
 }
 
 // Find implements [ops.Pipelines].
-func (l *Lab) Find(ctx context.Context, s ops.PipelineSpec) ([]ops.Pipeline, error) {
+func (l *Lab) Find(ctx context.Context, s ops.PipelineSpec, others func(ops.PipelineRef) bool) ([]ops.Pipeline, error) {
 	_, err := l.enter(ctx, "find")
 	defer l.mu.Unlock()
 	if err != nil || l.hidden {
@@ -209,7 +209,7 @@ func (l *Lab) Find(ctx context.Context, s ops.PipelineSpec) ([]ops.Pipeline, err
 	}
 	var found []ops.Pipeline
 	for _, p := range l.pipelines {
-		if l.specs[p.Ref.ID].Key == s.Key && s.Key != "" {
+		if l.specs[p.Ref.ID].Key == s.Key && s.Key != "" && !others(p.Ref) {
 			found = append(found, p)
 		}
 	}
@@ -311,12 +311,12 @@ func (l *Lab) Latest(ctx context.Context, project string) (ops.Pipeline, bool, e
 }
 
 // Recent implements [ops.Repos].
-func (l *Lab) Recent(ctx context.Context, project string, since time.Time) ([]ops.Found, error) {
+func (l *Lab) Recent(ctx context.Context, project string, since time.Time, known func(ops.PipelineRef) bool) ([]ops.Found, error) {
 	_, err := l.enter(ctx, "recent")
 	defer l.mu.Unlock()
 	var out []ops.Found
 	for _, p := range l.pipelines {
-		if s, ok := l.specs[p.Ref.ID]; ok && p.Ref.Project == project && !p.CreatedAt.Before(since) {
+		if s, ok := l.specs[p.Ref.ID]; ok && p.Ref.Project == project && !p.CreatedAt.Before(since) && !known(p.Ref) {
 			out = append(out, ops.Found{Pipeline: p, Reference: s.Payload["ocim_ref"]})
 		}
 	}

@@ -211,6 +211,8 @@ func form() chat.Dialog {
 func dialog(p *probe) {
 	p.answers(func(ctx context.Context, in chat.Incoming) chat.Answer {
 		switch {
+		case in.Kind == chat.Command && in.Reply == nil:
+			return chat.Answer{Message: chat.Notice(chat.ToneBad, "no way back to the person")}
 		case in.Kind == chat.Command:
 			if err := in.Reply.OpenDialog(ctx, form()); err != nil {
 				return chat.Answer{Message: chat.Notice(chat.ToneBad, "no form: "+err.Error())}

@@ -40,14 +40,18 @@ type Platform struct {
 	gone    map[string]bool // user ids that are no members any more
 	closed  map[string]bool // channels in which the bot may not write
 	serves  []string        // workspaces; all if empty
+	rate    chat.Rate
 	hang    chan struct{}
 	calls   map[string]int
 	changed chan struct{}
 }
 
-// NewPlatform returns an empty platform.
+// NewPlatform returns an empty platform, as slow as Slack.
 func NewPlatform(name string) *Platform {
-	return &Platform{name: name, faults: map[string][]Fault{}, gone: map[string]bool{}, closed: map[string]bool{}, calls: map[string]int{}, changed: make(chan struct{})}
+	return &Platform{
+		name: name, faults: map[string][]Fault{}, gone: map[string]bool{}, closed: map[string]bool{}, calls: map[string]int{}, changed: make(chan struct{}),
+		rate: chat.Rate{PostsPerChannel: 1, EditsPerMinute: 40, MinEditGapMillis: 3000},
+	}
 }
 
 // Fail queues faults for a method: post, update, find, direct or member.
@@ -76,8 +80,21 @@ func (p *Platform) CannotFind() { p.mu.Lock(); p.blind = true; p.mu.Unlock() }
 // Remove takes a person out of every channel.
 func (p *Platform) Remove(userID string) { p.mu.Lock(); p.gone[userID] = true; p.mu.Unlock() }
 
-// Evict takes from the bot the right to post in a channel.
+// Evict takes from the bot the right to write and to look in a channel, as removing it does.
 func (p *Platform) Evict(channel string) { p.mu.Lock(); p.closed[channel] = true; p.mu.Unlock() }
+
+// Invite undoes Evict.
+func (p *Platform) Invite(channel string) { p.mu.Lock(); delete(p.closed, channel); p.mu.Unlock() }
+
+// SetRate changes how fast the platform lets the bot write. It refuses nothing by itself.
+func (p *Platform) SetRate(r chat.Rate) { p.mu.Lock(); p.rate = r; p.mu.Unlock() }
+
+// Rate implements [chat.Platform].
+func (p *Platform) Rate() chat.Rate {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.rate
+}
 
 // Serve restricts the platform to these workspaces. At first it serves any.
 func (p *Platform) Serve(workspaces ...string) { p.mu.Lock(); p.serves = workspaces; p.mu.Unlock() }
@@ -160,8 +177,11 @@ func (p *Platform) Post(ctx context.Context, to ops.Conversation, m chat.Message
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.closed[to.Channel] {
-		return "", &ops.Error{Code: ops.CodeDenied, Reason: ops.ReasonChatUnavailable, Msg: "The bot may not post here.", Next: "Invite it."}
+	if err := p.writable(to); err != nil {
+		return "", err
+	}
+	if to.Thread != "" && p.stands(to.Channel, to.Thread) == nil {
+		return "", noMessage()
 	}
 	s := &Sent{Ref: fmt.Sprintf("m%d", len(p.sent)+p.calls["post"]*1000), To: to, Versions: []chat.Message{m}}
 	p.sent = append(p.sent, s)
@@ -176,12 +196,36 @@ func (p *Platform) Update(ctx context.Context, to ops.Conversation, ref string, 
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if err := p.writable(to); err != nil {
+		return err
+	}
+	s := p.stands(to.Channel, ref)
+	if s == nil {
+		return noMessage()
+	}
+	s.Versions = append(s.Versions, m)
+	return f.Err
+}
+
+// writable refuses what a bot may not do that is not in the channel. The caller holds the lock.
+func (p *Platform) writable(to ops.Conversation) error {
+	if p.closed[to.Channel] {
+		return &ops.Error{Code: ops.CodeDenied, Reason: ops.ReasonChatUnavailable, Msg: "The bot may not post here.", Next: "Invite it."}
+	}
+	return nil
+}
+
+// stands is the message with that id, nil if there is none in the channel. The caller holds the lock.
+func (p *Platform) stands(channel, ref string) *Sent {
 	for _, s := range p.sent {
-		if s.Ref == ref {
-			s.Versions = append(s.Versions, m)
-			return f.Err
+		if s.Ref == ref && s.To.Channel == channel {
+			return s
 		}
 	}
+	return nil
+}
+
+func noMessage() error {
 	return &ops.Error{Code: ops.CodeNotFound, Reason: ops.ReasonChatUnavailable, Msg: "The message is gone."}
 }
 
@@ -195,8 +239,11 @@ func (p *Platform) Find(ctx context.Context, to ops.Conversation, key string) (s
 	if p.blind {
 		return "", false, chat.ErrCannotFind
 	}
+	if err := p.writable(to); err != nil {
+		return "", false, err
+	}
 	for _, s := range p.sent {
-		if s.Now().Key == key {
+		if s.Now().Key == key && s.To.Channel == to.Channel {
 			return s.Ref, true, nil
 		}
 	}

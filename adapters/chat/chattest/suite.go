@@ -65,7 +65,7 @@ type Subject struct {
 
 	// Screen lists what stands in a conversation, oldest first, replies included.
 	Screen func(ops.Conversation) []Seen
-	// Delete removes a message, as a person can.
+	// Delete removes a message, as a person can. Nil where nobody can.
 	Delete func(ref string)
 	// Trouble makes the next call of a method go wrong. Nil for a platform without a peer.
 	Trouble func(Method, Trouble)
@@ -123,12 +123,15 @@ func Run(t *testing.T, subject New) {
 	}
 }
 
-// Failures runs the suite and returns the names of the cases that a platform fails, with what was
-// wrong. It serves to show that the suite notices a broken platform.
-func Failures(t *testing.T, subject New) map[string][]string {
+// Failures runs the suite, or only the cases that are named, and returns the names of those that a
+// platform fails, with what was wrong. It serves to show that the suite notices a broken platform.
+func Failures(t *testing.T, subject New, only ...string) map[string][]string {
 	t.Helper()
 	out := map[string][]string{}
 	for _, c := range cases() {
+		if len(only) > 0 && !slices.Contains(only, c.name) {
+			continue
+		}
 		p := newProbe(t, subject)
 		if c.needs != nil && !c.needs(p.Subject) {
 			continue

@@ -65,7 +65,7 @@ func read(m chat.Message) string {
 	}
 	var b strings.Builder
 	for _, block := range m.Blocks {
-		b.WriteString(chat.Clean(block.Text.String()) + "\n" + chat.CleanLines(block.Code) + "\n")
+		b.WriteString(chat.CleanLines(block.Text.String()) + "\n" + chat.CleanLines(block.Code) + "\n")
 		for _, f := range block.Fields {
 			b.WriteString(chat.Clean(f.Label) + " " + chat.Clean(f.Text.String()) + "\n")
 		}

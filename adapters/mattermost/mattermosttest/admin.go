@@ -1,6 +1,9 @@
 package mattermosttest
 
-import "slices"
+import (
+	"slices"
+	"time"
+)
 
 // The things that people and admins do to a bot behind its back.
 
@@ -28,6 +31,23 @@ func (s *Server) AddMember(userName, channelID string) {
 	defer s.mu.Unlock()
 	if u, ch := s.userByName(userName), s.channels[channelID]; u != nil && ch != nil {
 		ch.members[u.id] = true
+	}
+}
+
+// SetPostEditTimeLimit bounds for how long the text of a post may be changed
+// (ServiceSettings.PostEditTimeLimit).
+func (s *Server) SetPostEditTimeLimit(d time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.editLimit = d
+}
+
+// ArchiveChannel closes a channel for everything but reading.
+func (s *Server) ArchiveChannel(channelID string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if ch := s.channels[channelID]; ch != nil {
+		ch.archived = true
 	}
 }
 

@@ -67,6 +67,10 @@ func (s *Server) addPost(u *user, in newPost) (Post, *APIError) {
 			return s.view(r.now()), nil
 		}
 	}
+	if s.channels[in.ChannelID].archived {
+		return Post{}, apiError(http.StatusBadRequest, "api.post.create_post.can_not_post_to_deleted.error",
+			"Can not post to deleted channel.")
+	}
 	if utf8.RuneCountInString(in.Message) > maxMessageRunes {
 		return Post{}, errMessageTooLong()
 	}
@@ -254,6 +258,16 @@ func (s *Server) patchPost(c *call) (reply, *APIError) {
 		return fail(err)
 	}
 	old := r.now()
+	// A message that stays the same counts as well (api4.postPatchChecks).
+	if limit := s.editLimit; limit > 0 && in.Message != nil &&
+		s.clock.Now().UnixMilli() > old.CreateAt+limit.Milliseconds() {
+		return fail(apiError(http.StatusBadRequest, "api.post.update_post.permissions_time_limit.app_error",
+			"Post edit is only allowed for a limited time. Please ask your System Administrator for details."))
+	}
+	if s.channels[old.ChannelID].archived {
+		return fail(apiError(http.StatusBadRequest, "api.post.patch_post.can_not_update_post_in_deleted.error",
+			"Can not update a post in a deleted channel."))
+	}
 	ch := change{message: old.Message, props: old.Props, pinned: old.IsPinned, files: old.FileIDs}
 	if in.Message != nil {
 		ch.message = *in.Message

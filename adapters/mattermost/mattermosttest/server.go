@@ -77,7 +77,8 @@ type Server struct {
 	faults     []*Fault
 	buckets    map[string]float64 // rate limit: tokens used, and
 	bucketAt   map[string]time.Time
-	last       int64 // newest stamp
+	last       int64         // newest stamp
+	editLimit  time.Duration // 0 is none
 }
 
 // New starts a fake server with the set-up of the package's constants, and

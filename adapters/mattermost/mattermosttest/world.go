@@ -60,6 +60,7 @@ type channel struct {
 	id, teamID, kind, name, display, creator string
 	createAt, lastPostAt                     int64
 	members                                  map[string]bool
+	archived                                 bool
 	posts                                    []*record // by age
 }
 
