@@ -33,7 +33,7 @@ const (
 	fleetPause = 10 * time.Second
 	// fleetPatience is how long anybody waits for a list. A read that takes longer goes on for those
 	// who come later, at most for fleetLimit.
-	fleetPatience = 400 * time.Millisecond
+	fleetPatience = 300 * time.Millisecond
 	fleetLimit    = 30 * time.Second
 )
 
