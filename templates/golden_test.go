@@ -174,7 +174,12 @@ func answers() map[string]map[string]any {
 			"busy":  commands.PlanView{Action: "deploy", Instance: "demo", Cluster: "eu", Project: "grove/eu", GitRef: "main", Start: "POST /x", Body: "{}", Busy: "p2m4tc", Unverified: true},
 		},
 		"plan_cancel": {"running": running, "waiting": waiting, "ended": failed},
-		"status":      {"live": commands.StatusView{OperationView: running, Live: true, Card: "https://chat.example/c/1"}, "stale": commands.StatusView{OperationView: failed, Age: 3 * time.Minute}},
+		"status": {
+			"live":  commands.StatusView{OperationView: running, Live: true, Card: "https://chat.example/c/1"},
+			"ended": commands.StatusView{OperationView: failed}, "waiting": commands.StatusView{OperationView: waiting},
+			"hidden": commands.StatusView{OperationView: running, Cause: "GitLab does not show the pipeline", Card: "https://chat.example/c/1"},
+			"stale":  commands.StatusView{OperationView: running, Cause: "GitLab could not be reached when ocim tried to read pipeline 9001", Age: 3 * time.Minute},
+		},
 		"status_cluster": {
 			"busy":  commands.ClusterView{Name: "eu", Project: "grove/eu", Found: true, PipelineID: 9001, URL: gitlab + "pipelines/9001", Status: "success", Age: time.Hour, Took: 14 * time.Minute, Operations: []commands.OperationView{running, waiting}},
 			"fresh": commands.ClusterView{Name: "eu", Project: "grove/eu"},
