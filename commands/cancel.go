@@ -43,7 +43,7 @@ func (c *Call) named(ctx context.Context, param string) (ops.Operation, error) {
 		return op, err
 	}
 	last, ierr := c.lastOf(ctx, word)
-	if none, ok := errors.AsType[*nothingYet](ierr); ok {
+	if none, ok := errors.AsType[*noOperationError](ierr); ok {
 		return last, c.nothing(none)
 	}
 	var unknown, place *ops.Error
@@ -121,16 +121,16 @@ func (c *Commands) lastOf(ctx context.Context, name string) (ops.Operation, erro
 	case unresolved != nil:
 		return ops.Operation{}, unresolved
 	}
-	return ops.Operation{}, &nothingYet{t}
+	return ops.Operation{}, &noOperationError{t}
 }
 
-// nothingYet says that an instance exists and that nothing was ever asked for on it.
-type nothingYet struct{ target ops.Target }
+// noOperationError says that an instance exists and that nothing was ever asked for on it.
+type noOperationError struct{ target ops.Target }
 
-func (e *nothingYet) Error() string { return "no operation yet on " + e.target.String() }
+func (e *noOperationError) Error() string { return "no operation yet on " + e.target.String() }
 
 // nothing is the refusal of a command that needs an operation where there is none.
-func (c *Call) nothing(none *nothingYet) error {
+func (c *Call) nothing(none *noOperationError) error {
 	what := "There is nothing to " + c.Command.Name
 	if c.Command.Name == "logs" {
 		what = "There is no log"

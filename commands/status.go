@@ -28,7 +28,7 @@ func runStatus(ctx context.Context, c *Call) (chat.Answer, error) {
 		return c.clusterStatus(ctx, cl)
 	}
 	op, err := c.named(ctx, "operation|instance|cluster")
-	if none, ok := errors.AsType[*nothingYet](err); ok { // that is an answer to the question, no refusal
+	if none, ok := errors.AsType[*noOperationError](err); ok { // that is an answer to the question, no refusal
 		on := "No operation yet on " + none.target.String()
 		return c.answer("operations", OperationList{Title: f(none.target.String()), Empty: f(on + ".")}, chat.ToneNeutral)
 	}

@@ -3,6 +3,7 @@ package ops
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -81,9 +82,10 @@ type Error struct {
 
 // Error implements the error interface, for logs.
 func (e *Error) Error() string {
-	s := fmt.Sprintf("%s: %s: %s", e.Code, e.Reason, e.Msg)
+	s := fmt.Sprintf("%s: %s: %s", e.Code, e.Reason, strings.TrimSuffix(e.Msg, "."))
 	if e.Err != nil {
-		s += ": " + e.Err.Error()
+		// Not after a colon: "the token: cause" would be taken for a secret by its name.
+		s += " (" + e.Err.Error() + ")"
 	}
 	return s
 }
