@@ -147,6 +147,9 @@ func (c *Commands) fieldError(ctx context.Context, field string, err error) chat
 		if len(e.Suggest) > 0 {
 			more = append(more, "Did you mean "+strings.Join(e.Suggest, ", ")+"?")
 		}
+		if e.Pattern != "" {
+			more = append(more, "It must match "+e.Pattern)
+		}
 		more = append(more, e.Next)
 		if e.Operation != "" {
 			more = append(more, c.permalink(ctx, e.Operation))

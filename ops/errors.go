@@ -73,6 +73,7 @@ type Error struct {
 	Reason    Reason
 	Msg       string    // what happened, a full sentence
 	Next      string    // what the person can do about it, may be empty
+	Pattern   string    // the regular expression that a value must match, for who can read one
 	Operation string    // the operation it concerns, may be empty
 	Suggest   []string  // near misses that the person may have meant
 	RetryAt   time.Time // for CodeUnavailable: not before this instant; zero if the peer named none

@@ -157,6 +157,7 @@ func answers() map[string]map[string]any {
 		"error": {
 			"plain":   commands.Refusal{Msg: "You may not start operations.", Reason: "not_allowed", Next: "Ask the operator of this bot."},
 			"suggest": commands.Refusal{Msg: `There is no instance "dmo".`, Reason: "unknown_instance", Suggest: []chat.Foreign{"demo", "eu/demo-2"}, Next: "See /ocim operations."},
+			"pattern": commands.Refusal{Msg: "version cannot have that value. A version of Tutor, such as 21.0.1.", Pattern: `[0-9]+(\.[0-9]+)*`, Reason: "invalid_parameter", Next: "See /ocim help deploy."},
 			"busy":    commands.Refusal{Msg: "deploy of eu/demo is running.", Reason: "instance_busy", Operation: "k3f9qz", Link: "https://chat.example/c/1", Next: "Wait for it, or cancel it."},
 		},
 		"help":         {"all": commands.HelpList{Trigger: "/ocim", Commands: []commands.HelpView{{Usage: "/ocim help [command]", Summary: "What the bot can do."}, help}}},
