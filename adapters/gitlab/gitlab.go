@@ -97,6 +97,7 @@ type Adapter struct {
 	maxBody  int64
 	scrub    *strings.Replacer
 	carried  *memo[pipelineID, []string]
+	bare     *memo[pipelineID, bool] // pipelines that carry no reference, or may not be looked into
 	reading  singleflight.Group // of what fills carried
 	titles   *memo[commitID, []mention]
 }
@@ -163,6 +164,7 @@ func New(cfg Config) (*Adapter, error) {
 		maxBody:  cfg.MaxBody,
 		scrub:    scrubber(cfg.Projects),
 		carried:  newMemo[pipelineID, []string](maxRuledOut),
+		bare:     newMemo[pipelineID, bool](maxRuledOut),
 		titles:   newMemo[commitID, []mention](maxTitles),
 	}
 	hosts := map[string]*host{}

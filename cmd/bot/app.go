@@ -290,15 +290,16 @@ func (a *App) recover(ctx context.Context) bool {
 }
 
 func (a *App) tick(ctx context.Context) error {
-	recovered := false
+	recovered, try := false, 0
 	for n := 0; ; n++ {
 		if woken, err := a.store.Sweep(ctx); err != nil {
 			a.opt.log.Warn("sweep", "err", err)
 		} else if woken > 0 {
 			a.opt.log.Info("swept", "count", woken)
 		}
-		if !recovered {
+		if !recovered && n >= try {
 			recovered = a.recover(ctx)
+			try = n + min(max(1, n), 120) // each time after twice as long, at last once an hour
 		}
 		if n%120 == 0 { // once an hour
 			if err := a.store.Prune(ctx); err != nil {
