@@ -96,7 +96,7 @@ const (
 )
 
 func (s *Service) lookFailed(ctx context.Context, op Operation, cause error) (again time.Time, more bool, err error) {
-	s.warn(op, "look at pipelines", cause)
+	s.Log.Warn("look at pipelines", "op", op.ID, "err", s.plain(op, cause))
 	now := s.Clock.Now()
 	since := s.doubts.first(op.ID, unreachable, now)
 	in := LookFailed{ReasonGitLabUnavailable, "GitLab does not answer; what is shown may be old."}
@@ -139,7 +139,7 @@ func (s *Service) extras(ctx context.Context, op Operation) []Pipeline {
 		found, err = s.Pipelines.Find(ctx, spec, s.others(ctx, op.ID))
 	}
 	if err != nil {
-		s.warn(op, "look for further pipelines", err)
+		s.Log.Warn("look for further pipelines", "op", op.ID, "err", s.plain(op, err))
 	}
 	return slices.DeleteFunc(found, func(p Pipeline) bool { return p.Ref == root.Ref })
 }
@@ -192,7 +192,7 @@ func (s *Service) cancelPipelines(ctx context.Context, op Operation) {
 			continue
 		}
 		if err := s.Pipelines.Cancel(Urgent(ctx), p.Ref); err != nil {
-			s.warn(op, fmt.Sprintf("cancel pipeline %d", p.Ref.ID), err)
+			s.Log.Warn("cancel pipeline", "op", op.ID, "pipeline", p.Ref.ID, "err", s.plain(op, err))
 		}
 	}
 }

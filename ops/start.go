@@ -75,7 +75,7 @@ func (s *Service) notNow(ctx context.Context, op Operation, cause error) (again 
 		return again, false, true, cause
 	}
 	if e.Code == CodeUnavailable {
-		s.warn(op, "operation waits", cause)
+		s.Log.Warn("operation waits", "op", op.ID, "err", s.plain(op, cause))
 		next, err := s.apply(ctx, op, Unreachable{e.Reason, e.Msg})
 		return s.retryAt(e, next.Errors), false, true, err
 	}
@@ -132,7 +132,7 @@ func (s *Service) post(ctx context.Context, op Operation) (again time.Time, more
 	case err != nil: // a store that does not answer is no reason to give up
 		return again, false, err
 	case e != nil && e.Code == CodeUnavailable:
-		s.warn(op, "operation waits", e)
+		s.Log.Warn("operation waits", "op", op.ID, "err", s.plain(op, e))
 		return s.retryAt(e, op.Errors+1), false, nil
 	case e != nil:
 		_, err = s.apply(ctx, op, GitLabRefused{e.Reason, e.Msg})
@@ -144,7 +144,7 @@ func (s *Service) post(ctx context.Context, op Operation) (again time.Time, more
 		found, ferr := s.Pipelines.Find(ctx, spec, s.others(ctx, op.ID))
 		switch {
 		case ferr != nil && (op.Lost > 0 || CodeOf(ferr) == CodeUnavailable):
-			s.warn(op, "look before the start", ferr)
+			s.Log.Warn("look before the start", "op", op.ID, "err", s.plain(op, ferr))
 			next, err := s.apply(ctx, op, LookFailed{ReasonGitLabUnavailable, "GitLab does not answer; it is started as soon as it does."})
 			errors.As(ferr, &e)
 			return s.retryAt(e, next.Errors), false, err
@@ -209,7 +209,7 @@ func (s *Service) posted(ctx context.Context, op Operation, spec PipelineSpec, p
 	if !errors.As(cerr, &e) {
 		e = &Error{Code: CodeUnavailable, Reason: ReasonGitLabUnavailable, Msg: "GitLab's answer could not be read.", Err: cerr}
 	}
-	s.warn(op, "pipeline not created", cerr)
+	s.Log.Warn("pipeline not created", "op", op.ID, "err", s.plain(op, cerr))
 	switch {
 	case e.Code == CodeUnavailable && e.NotSent:
 		next, err := s.record(ctx, op, NotSent{Reason: e.Reason, Msg: e.Msg})
@@ -221,7 +221,7 @@ func (s *Service) posted(ctx context.Context, op Operation, spec PipelineSpec, p
 		found, ferr := s.Pipelines.Find(ctx, spec, s.others(ctx, op.ID))
 		switch {
 		case ferr != nil:
-			s.warn(op, "look for the pipeline", ferr)
+			s.Log.Warn("look for the pipeline", "op", op.ID, "err", s.plain(op, ferr))
 			return s.Clock.Now().Add(time.Second), false, nil
 		case len(found) > 0:
 			_, err = s.record(ctx, op, Created{Pipeline: found[0], Adopted: true, Extras: found[1:]})
@@ -271,7 +271,7 @@ func (s *Service) settle(ctx context.Context, op Operation) (again time.Time, mo
 		_, err = s.record(ctx, op, Created{Pipeline: found[0], Adopted: true, Extras: found[1:]})
 		return again, true, err
 	case ferr != nil:
-		s.warn(op, "look for the pipeline", ferr)
+		s.Log.Warn("look for the pipeline", "op", op.ID, "err", s.plain(op, ferr))
 		refused := errors.As(ferr, &e) && e.Code != CodeUnavailable
 		if refused && waited >= s.Timing.Linger+doubtFor {
 			return unknown("Looking for it was refused: " + e.Msg)

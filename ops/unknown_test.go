@@ -167,7 +167,7 @@ func TestCreateThatPanics(t *testing.T) {
 	for range 40 {
 		func() {
 			defer func() { _ = recover() }()
-			_, _ = r.service.Advance(context.Background(), id)
+			_, _ = r.service.Advance(t.Context(), id)
 		}()
 		r.clock.Advance(10 * time.Second)
 	}

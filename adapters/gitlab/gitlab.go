@@ -98,7 +98,7 @@ type Adapter struct {
 	scrub    *strings.Replacer
 	carried  *memo[pipelineID, []string]
 	bare     *memo[pipelineID, bool] // pipelines that carry no reference, or may not be looked into
-	reading  singleflight.Group // of what fills carried
+	reading  singleflight.Group      // of what fills carried
 	titles   *memo[commitID, []mention]
 }
 
