@@ -139,6 +139,18 @@ func later(a, b time.Time) time.Time {
 	return b
 }
 
+// longest is how far ahead anybody is sent away: the store takes what is due later than a quarter
+// of an hour for the work of a wrong clock. Who has to wait for longer asks again in between and
+// keeps the turn.
+const longest = 10 * time.Minute
+
+func soon(at, now time.Time) time.Time {
+	if most := now.Add(longest); at.After(most) {
+		return most
+	}
+	return at
+}
+
 // bucket is one limit and the two lines of those who wait for it.
 type bucket struct {
 	limiter *rate.Limiter // nil: no limit
@@ -170,7 +182,7 @@ func (l *bucket) take(key string, urgent bool, now time.Time) (at time.Time, ok 
 	w := waiter{key, urgent}
 	turn, waits := l.turns[w]
 	if waits && now.Before(turn) && !turn.Before(l.until) {
-		return turn, false
+		return soon(turn, now), false
 	}
 	need := 1.0
 	if !urgent {
@@ -180,7 +192,7 @@ func (l *bucket) take(key string, urgent bool, now time.Time) (at time.Time, ok 
 	// Who has just come does not pass those in the line, unless a turn was left unused.
 	pushes := !waits && l.last[urgent].After(now) && l.free(need+1, now).After(now)
 	if free.After(now) || pushes {
-		return l.join(w, free, now), false
+		return soon(l.join(w, free, now), now), false
 	}
 	if l.limiter != nil {
 		l.limiter.ReserveN(now, 1)

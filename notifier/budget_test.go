@@ -92,7 +92,7 @@ func TestBudgetKeepsAReserveForTheEndAndForFirstPosts(t *testing.T) {
 // before: nobody comes in vain, and nobody who comes later passes them.
 func TestBudgetGivesEachMessageATurn(t *testing.T) {
 	t.Parallel()
-	const n = 1000
+	const n = 300
 	for _, tc := range []struct {
 		name  string
 		burst int
@@ -245,5 +245,22 @@ func TestBudgetIsThePlatformsOwn(t *testing.T) {
 	}
 	if got["slack"] > 90 || got["mattermost"] < 380 || got["terminal"] != 1200 {
 		t.Errorf("got edits in two minutes %v, want about 85, 400 and all 1,200", got)
+	}
+}
+
+// Nobody is sent away for longer than the store believes, and the turn is kept all the same.
+func TestBudgetSendsNobodyAwayForLong(t *testing.T) {
+	t.Parallel()
+	b := notifier.NewBudget(slackRate)
+	now := start()
+	var last time.Time
+	for i := range 1005 {
+		_, last = b.Post(in("C1"), fmt.Sprint("reply", i), false, now)
+	}
+	if want := now.Add(10 * time.Minute); !last.Equal(want) {
+		t.Errorf("the last of a thousand: got %s, want %s", last, want)
+	}
+	if ok, at := b.Post(in("C1"), "reply1004", false, last); ok || !at.After(last) {
+		t.Errorf("when it asks again: got %t, %s, want a later turn", ok, at)
 	}
 }

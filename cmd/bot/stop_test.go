@@ -286,6 +286,8 @@ func (r *rig) hangStore() (release func()) {
 func TestF04I03_StopFollowsTheWayOfRequests(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, plain(gitlabtest.Script{Stages: []gitlabtest.Stage{{Name: "s", Jobs: []gitlabtest.Job{{Name: "j", Duration: time.Hour}}}}}))
+	behind := watching{make(chan struct{})}
+	r.app.runners = append(r.app.runners, behind)
 	l := r.run()
 	id := r.deploy("alice", "demo")
 	l.pump(func() bool { return l.in(id, ops.Running) && l.asleep() })
@@ -333,6 +335,11 @@ func TestF04I03_StopFollowsTheWayOfRequests(t *testing.T) {
 	if err := r.app.store.View(t.Context(), func(ops.Reader) error { return nil }); err != nil {
 		t.Errorf("the store went before the request: %v", err)
 	}
+	select {
+	case <-behind.told:
+		t.Error("what works behind the listener was stopped before the request was answered")
+	default:
+	}
 	release()
 	if got := <-answered; got != 200 {
 		t.Errorf("the request under way: got %d, want 200", got)
@@ -366,6 +373,15 @@ func TestF04_PartThatFailsStopsEverything(t *testing.T) {
 	if !errors.Is(l.err, broken) {
 		t.Errorf("got %v, want %v", l.err, broken)
 	}
+}
+
+// watching tells when it was told to stop.
+type watching struct{ told chan struct{} }
+
+func (w watching) Run(ctx context.Context) error {
+	<-ctx.Done()
+	close(w.told)
+	return nil
 }
 
 type failing struct{ err error }
