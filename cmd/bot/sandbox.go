@@ -80,11 +80,7 @@ func newSandbox(ctx context.Context, opt sandboxOptions) (_ *sandbox, err error)
 	if err != nil {
 		return nil, fmt.Errorf("open the sandbox's log: %w", err)
 	}
-	now := clock.System{}.Now()
-	// Ids grow from one start to the next, so that a store that is kept never meets an old id again.
-	s.lab = gitlabtest.New(gitlabtest.Options{
-		Clock: clock.System{}, Seed: now.UnixNano(), Speed: opt.speed, FirstPipeline: 9001 + (now.Unix()-1_790_000_000)/10*10, LedgerReads: 1000,
-	})
+	s.lab = gitlabtest.New(gitlabtest.Options{Clock: clock.System{}, Seed: sandboxProject, Speed: opt.speed, LedgerReads: 1000})
 	if err := s.lab.Start("127.0.0.1:0"); err != nil {
 		return nil, errors.Join(err, s.log.Close())
 	}
@@ -97,6 +93,10 @@ func newSandbox(ctx context.Context, opt sandboxOptions) (_ *sandbox, err error)
 	cfg, err := sandboxConfig(opt.data, s.lab)
 	if err != nil {
 		return nil, err
+	}
+	// The store outlives the process, so the pipelines that it tells of must as well.
+	if err := s.lab.Keep(filepath.Join(opt.data, "gitlab.jsonl")); err != nil {
+		return nil, fmt.Errorf("%w; to begin anew, remove the folder %s", err, opt.data)
 	}
 	log := slog.New(redact.New(cfg.Secrets()...).Handler(slog.NewJSONHandler(s.log, &slog.HandlerOptions{Level: slog.LevelInfo})))
 	s.term = terminal.New(terminal.Config{
@@ -143,6 +143,7 @@ clusters:
   - {name: %s, project: grove-eu, instances_from: instances}
 operations:
   deploy:
+    unverified: false
     follow_within: 20s
     params:
       - {name: version, to: "payload:TUTOR_VERSION", pattern: "[0-9]+(\\.[0-9]+)*", help: "Tutor version, such as 21.0.1"}
