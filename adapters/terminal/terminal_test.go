@@ -144,7 +144,7 @@ func TestTranscript(t *testing.T) {
 ✎ edited in place
 ┃ deploy demo · succeeded
 ┃ Instance   demo on eu
-┃ [1] Logs
+┃ [2] Logs
 
 ↳ in the thread
     ┃ deploy demo · failed
@@ -231,26 +231,36 @@ func TestButtonsByNumber(t *testing.T) {
 	d := newDesk(t, nil, nil)
 	old := d.post(t, card("old", "Cancel", "Logs"))
 	recent := d.post(t, card("new", "Retry", "Logs"))
-	for n, want := range map[string]struct{ token, ref string }{
-		"1": {"token of Retry", recent}, "2": {"token of Logs", recent}, "3": {"token of Cancel", old}, "4": {"token of Logs", old},
-	} {
+	presses := func(n, token, ref string) {
+		t.Helper()
 		d.types(t, n)
-		if in := d.last(t); in.Kind != chat.Click || in.Button != want.token || in.Message != want.ref {
-			t.Errorf("%s: got %+v, want a click with %q on %s", n, in, want.token, want.ref)
+		if in := d.last(t); in.Kind != chat.Click || in.Button != token || in.Message != ref {
+			t.Errorf("%s: got %+v, want a click with %q on %s", n, in, token, ref)
 		}
 	}
-	if err := d.Update(t.Context(), d.Here(), recent, card("done")); err != nil {
+	presses("1", "token of Cancel", old)
+	presses("2", "token of Logs", old)
+	presses("3", "token of Retry", recent)
+	presses("4", "token of Logs", recent)
+
+	// The message changes between reading and typing: no number presses another button.
+	if err := d.Update(t.Context(), d.Here(), old, card("failed", "Retry", "Logs")); err != nil {
 		t.Fatal(err)
 	}
-	d.types(t, "1") // the numbers move up
-	if in := d.last(t); in.Button != "token of Cancel" {
-		t.Errorf("got %+v, want the old card's first button", in)
-	}
 	before := len(d.seen)
-	d.types(t, "3")
-	if len(d.seen) != before {
-		t.Error("a button that is gone was pressed")
+	d.out.take()
+	d.types(t, "1")
+	if got := d.out.take(); len(d.seen) != before || !strings.Contains(got, "Button 1, Cancel, is gone; nothing was done.") {
+		t.Errorf("got %d more requests and %q, want none and that the button is gone", len(d.seen)-before, got)
 	}
+	presses("2", "token of Logs", old)
+	presses("5", "token of Retry", old)
+
+	// It comes back under its number.
+	if err := d.Update(t.Context(), d.Here(), old, card("running", "Cancel", "Logs")); err != nil {
+		t.Fatal(err)
+	}
+	presses("1", "token of Cancel", old)
 }
 
 func deploy() chat.Dialog {
