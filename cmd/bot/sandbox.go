@@ -10,11 +10,13 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
+	"ocim/adapters/chat"
 	"ocim/adapters/gitlab/gitlabtest"
 	"ocim/adapters/terminal"
 	"ocim/config"
@@ -113,11 +115,32 @@ func newSandbox(ctx context.Context, opt sandboxOptions) (_ *sandbox, err error)
 	if err != nil {
 		return nil, err
 	}
+	s.term.Bind(guide{s.app.commands})
 	if err := s.app.Listen(ctx); err != nil {
 		return nil, errors.Join(err, s.app.store.Close(ctx))
 	}
 	s.lab.AddHook(sandboxProject, gitlabtest.Hook{URL: "http://" + s.app.public.Addr().String() + "/gitlab/webhook", Token: cfg.GitLab[0].WebhookTokens[0].Reveal()})
 	return s, nil
+}
+
+// guide answers like the bot, except that a remedy in ocim.yaml, of which the sandbox has none,
+// becomes one that works here.
+type guide struct{ chat.Handler }
+
+// Handle implements [chat.Handler].
+func (g guide) Handle(ctx context.Context, in chat.Incoming) chat.Answer {
+	ans := g.Handler.Handle(ctx, in)
+	if ans.Message == nil {
+		return ans
+	}
+	for _, b := range ans.Message.Blocks {
+		for i, s := range b.Text {
+			if strings.Contains(s.Text, "under may.") && strings.Contains(s.Text, "ocim.yaml") {
+				b.Text[i].Text = "In this sandbox alice and carol may do everything: type :as alice."
+			}
+		}
+	}
+	return ans
 }
 
 // sandboxConfig writes the configuration as an operator would, and reads it the same way.

@@ -4,13 +4,14 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"strings"
 	"testing"
 
 	"ocim/adapters/terminal"
 )
 
-// sit runs a sandbox on the folder while f is at its keyboard.
-func sit(t *testing.T, folder string, f func(context.Context, *demo) error) {
+// sit runs a sandbox on the folder while f is at its keyboard, and returns what f saw.
+func sit(t *testing.T, folder string, f func(context.Context, *demo) error) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), demoTimeout)
 	defer cancel()
@@ -28,6 +29,7 @@ func sit(t *testing.T, folder string, f func(context.Context, *demo) error) {
 	if !errors.Is(err, terminal.ErrQuit) {
 		t.Fatalf("got %v, want the person to leave\n%s", err, out.String())
 	}
+	return out.String()
 }
 
 func TestSandboxGoesOnAfterARestart(t *testing.T) {
@@ -59,4 +61,35 @@ func TestSandboxGoesOnAfterARestart(t *testing.T) {
 		}
 		return d.typed(ctx, "/ocim operations", "Last operations", "succeeded")
 	})
+}
+
+func TestSandboxTellsWhatHelpsThere(t *testing.T) {
+	t.Parallel()
+	saw := sit(t, t.TempDir(), func(ctx context.Context, d *demo) error {
+		if err := d.term.Type(ctx, ":as bob"); err != nil {
+			return err
+		}
+		return d.typed(ctx, "/ocim deploy demo", "You may not start operations", ":as alice")
+	})
+	if strings.Contains(saw, "ocim.yaml") {
+		t.Errorf("got\n%s\nwant no word of a file that is not there", saw)
+	}
+}
+
+// TestDemoEndsWithTheBook: what happened is told before it is counted.
+func TestDemoEndsWithTheBook(t *testing.T) {
+	t.Parallel()
+	out := &bytes.Buffer{}
+	if err := runDemo(t.Context(), sandboxOptions{speed: 400, out: out}); err != nil {
+		t.Fatalf("%v\n%s", err, out.String())
+	}
+	story, book, ok := strings.Cut(out.String(), "── What GitLab has in its book ──")
+	if !ok || strings.ContainsAny(book, "┃┊") {
+		t.Errorf("got %q at the end, want nothing of the story", book)
+	}
+	for _, want := range []string{"demo on eu succeeded", "shop on eu failed", "shop on eu succeeded", "campus on eu was canceled"} {
+		if n := strings.Count(story, want); n != 1 {
+			t.Errorf("got %q told %d times, want once", want, n)
+		}
+	}
 }
