@@ -137,7 +137,7 @@ func (a *App) domain(signer *ops.Signer) error {
 		timing.Fast, timing.Slow = a.cfg.Polling.Fast, a.cfg.Polling.Slow
 	}
 	a.gitlab, err = gitlab.New(gitlab.Config{
-		Projects: gitlabProjects(a.cfg), Timeout: timeout, Clock: a.opt.clock, Logger: a.opt.log,
+		Projects: gitlabProjects(a.cfg), Rates: gitlabRates(a.cfg), Timeout: timeout, Clock: a.opt.clock, Logger: a.opt.log,
 	})
 	if err != nil {
 		return err

@@ -118,13 +118,31 @@ func setupCommand() *cobra.Command {
 	c := &cobra.Command{Use: "setup", Short: "print what to set up in Slack, Mattermost and GitLab", Args: noArgs}
 	path := configFlag(c)
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		cfg, err := load(*path)
+		cfg, missing, err := outline(*path)
 		if err != nil {
 			return err
 		}
-		return printSetup(cfg, c.OutOrStdout())
+		if err := printSetup(cfg, c.OutOrStdout()); err != nil {
+			return err
+		}
+		printMissing(missing, c.OutOrStdout())
+		return nil
 	}
 	return c
+}
+
+// printMissing lists the secrets that are yet to be made. Whoever asks for the steps that make them
+// cannot have them all.
+func printMissing(missing config.Problems, out io.Writer) {
+	if len(missing) == 0 {
+		_, _ = fmt.Fprintln(out, "Every secret is in its place. Next: ocim check --connect")
+		return
+	}
+	_, _ = fmt.Fprintln(out, "Still to do: these secrets are not in their places yet. key you make yourself: openssl rand -base64 48")
+	for _, m := range missing {
+		_, _ = fmt.Fprintln(out, "  "+m.String())
+	}
+	_, _ = fmt.Fprintln(out, "Then: ocim check --connect")
 }
 
 func printSetup(cfg *config.Config, out io.Writer) error {

@@ -56,7 +56,7 @@ const connectTimeout = 10 * time.Second
 
 // tryConnections asks every peer one harmless question and prints one line for each.
 func tryConnections(ctx context.Context, cfg *config.Config, chats []connectionTry, out io.Writer) error {
-	gl, err := gitlab.New(gitlab.Config{Projects: gitlabProjects(cfg), Timeout: connectTimeout, Clock: clock.System{}})
+	gl, err := gitlab.New(gitlab.Config{Projects: gitlabProjects(cfg), Rates: gitlabRates(cfg), Timeout: connectTimeout, Clock: clock.System{}})
 	if err != nil {
 		return err
 	}
