@@ -103,6 +103,7 @@ type Adapter struct {
 	carried  *memo[pipelineID, []string]
 	reading  singleflight.Group // of what fills carried
 	titles   *memo[commitID, []mention]
+	denied   *denials
 }
 
 var (
@@ -168,6 +169,7 @@ func New(cfg Config) (*Adapter, error) {
 		scrub:    scrubber(cfg.Projects),
 		carried:  newMemo[pipelineID, []string](maxRuledOut),
 		titles:   newMemo[commitID, []mention](maxTitles),
+		denied:   &denials{all: map[denial]error{}},
 	}
 	hosts := map[string]*host{}
 	for name, p := range cfg.Projects {

@@ -180,41 +180,53 @@ func printSetup(cfg *config.Config, out io.Writer) error {
 	return nil
 }
 
-// chatTries are the harmless questions that check --connect asks chat platforms.
-func chatTries(cfg *config.Config, s *slack.Adapter, m *mattermost.Adapter) []connectionTry {
+// chatTries are the harmless questions that check --connect asks chat platforms, each workspace on
+// its own, so that one does not hide another.
+func chatTries(cfg *config.Config, m *mattermost.Adapter) ([]connectionTry, error) {
 	var out []connectionTry
-	if s != nil {
-		out = append(out, connectionTry{"slack", func(ctx context.Context) (string, error) { return "", s.Check(ctx) }})
+	all := (&App{cfg: cfg, opt: appOptions{clock: clock.System{}, log: slog.New(slog.DiscardHandler)}}).slackConfig()
+	for i, w := range all.Workspaces {
+		one := all
+		one.Workspaces = all.Workspaces[i : i+1]
+		s, err := slack.New(one, silentHandler{})
+		if err != nil {
+			return nil, err
+		}
+		at := fmt.Sprintf("slack[%d]", i)
+		out = append(out, connectionTry{"slack workspace " + w.TeamID, at + ".api_url", at + ".bot_token", func(ctx context.Context) (string, error) {
+			return "", s.Check(ctx)
+		}})
 	}
-	for _, server := range cfg.Mattermost {
-		out = append(out, connectionTry{"mattermost server " + server.Name, func(ctx context.Context) (string, error) {
+	for i, server := range cfg.Mattermost {
+		at := fmt.Sprintf("mattermost[%d]", i)
+		out = append(out, connectionTry{"mattermost server " + server.Name, at + ".url", at + ".bot_token", func(ctx context.Context) (string, error) {
 			return "", m.Check(ctx, server.Name)
 		}})
 	}
-	return out
+	return out, nil
 }
 
-// buildChats makes the chat platforms as serve does, but with nothing behind them. What is not
-// configured is nil. No call is made.
-func buildChats(cfg *config.Config) (s *slack.Adapter, m *mattermost.Adapter, err error) {
+// buildChats makes the chat platforms as serve does, but with nothing behind them, and returns
+// Mattermost, nil if there is none. No call is made.
+func buildChats(cfg *config.Config) (m *mattermost.Adapter, err error) {
 	app := &App{cfg: cfg, opt: appOptions{clock: clock.System{}, log: slog.New(slog.DiscardHandler)}}
 	if len(cfg.Slack) > 0 {
-		if s, err = slack.New(app.slackConfig(), silentHandler{}); err != nil {
-			return nil, nil, err
+		if _, err := slack.New(app.slackConfig(), silentHandler{}); err != nil {
+			return nil, err
 		}
 	}
 	if len(cfg.Mattermost) > 0 {
 		signer, err := newSigner(cfg)
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 		c := app.mattermostConfig(signer)
 		c.Tokens = noTokens{}
 		if m, err = mattermost.New(c, silentHandler{}); err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 	}
-	return s, m, nil
+	return m, nil
 }
 
 type silentHandler struct{}
