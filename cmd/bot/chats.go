@@ -169,7 +169,8 @@ func printSetup(cfg *config.Config, out io.Writer) error {
 	for _, pr := range cfg.Projects {
 		p("GitLab project %s (id %d)\n", pr.Name, pr.ID)
 		p("1. A user of its own for the bot, Developer in the project, with the right to run pipelines on %s.", pr.Ref)
-		p("2. As that user: a token with scope read_api for token, and one with scope api for write_token (to cancel).")
+		p("2. As that user: a token with scope read_api for token, and one with scope api for write_token: it cancels")
+		p("   pipelines, and starts them where an operation says start: pipeline. Without it ocim does neither.")
 		p("3. As that user: Settings > CI/CD > Pipeline trigger tokens: make one for trigger_token. The token that reads must belong to the same")
 		p("   user, since GitLab shows a pipeline's variables only to Maintainers and to whoever triggered it.")
 		if cfg.PublicURL != "" {
