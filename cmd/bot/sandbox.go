@@ -159,7 +159,7 @@ listen: {public: "127.0.0.1:0", admin: "127.0.0.1:0"}
 store: {path: %q}
 key: env:SANDBOX_KEY
 gitlab:
-  - {name: sandbox, url: %q, token: "env:SANDBOX_READ", write_token: "env:SANDBOX_WRITE", webhook_tokens: ["env:SANDBOX_HOOK"], timeout: 5s, linger: 5s}
+  - {name: sandbox, url: %q, token: "env:SANDBOX_READ", write_token: "env:SANDBOX_WRITE", webhook_tokens: ["env:SANDBOX_HOOK"], rate: 100, timeout: 5s, linger: 5s}
 projects:
   - {name: grove-eu, gitlab: sandbox, id: %d, ref: main, trigger_token: "env:SANDBOX_TRIGGER"}
 clusters:
