@@ -43,6 +43,9 @@ func (c *Call) named(ctx context.Context, param string) (ops.Operation, error) {
 		return op, err
 	}
 	last, ierr := c.lastOf(ctx, word)
+	if none, ok := errors.AsType[*noOperationError](ierr); ok {
+		return last, c.nothing(none)
+	}
 	var unknown, place *ops.Error
 	if !errors.As(err, &unknown) || !errors.As(ierr, &place) {
 		return last, ierr
@@ -53,7 +56,7 @@ func (c *Call) named(ctx context.Context, param string) (ops.Operation, error) {
 	case place.Code == ops.CodeUnavailable:
 		unknown.Suggest = c.nearIDs(ctx, word)
 		unknown.Next = "GitLab does not answer, so it is not known either whether an instance has that name. " + unknown.Next
-	default: // the word is an instance, and that is the better answer
+	default: // the word may be an instance, and that is the better answer
 		return last, ierr
 	}
 	return op, err
@@ -118,9 +121,23 @@ func (c *Commands) lastOf(ctx context.Context, name string) (ops.Operation, erro
 	case unresolved != nil:
 		return ops.Operation{}, unresolved
 	}
-	return ops.Operation{}, &ops.Error{
-		Code: ops.CodeNotFound, Reason: ops.ReasonUnknownOperation, Msg: "Nothing was done on " + t.String() + " yet.",
-		Next: "See " + c.Trigger + " operations.",
+	return ops.Operation{}, &noOperationError{t}
+}
+
+// noOperationError says that an instance exists and that nothing was ever asked for on it.
+type noOperationError struct{ target ops.Target }
+
+func (e *noOperationError) Error() string { return "no operation yet on " + e.target.String() }
+
+// nothing is the refusal of a command that needs an operation where there is none.
+func (c *Call) nothing(none *noOperationError) error {
+	what := "There is nothing to " + c.Command.Name
+	if c.Command.Name == "logs" {
+		what = "There is no log"
+	}
+	return &ops.Error{
+		Code: ops.CodeNotFound, Reason: ops.ReasonUnknownOperation, Err: none,
+		Msg: what + ": no operation yet on " + none.target.String() + ".", Next: "A deploy would be the first: " + c.Trigger + " deploy " + none.target.String() + ".",
 	}
 }
 

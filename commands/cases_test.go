@@ -201,7 +201,7 @@ func (r *rig) directive(ws []string) bool {
 			Code: ops.CodeUnavailable, Reason: ops.ReasonGitLabUnavailable, Msg: "GitLab does not answer.",
 		}})
 	case len(ws) == 1 && ws[0] == "missed":
-		r.late = &ops.Error{Code: ops.CodeUnavailable, Reason: ops.ReasonChatUnavailable, Msg: "too late"}
+		r.late = &ops.Error{Code: ops.CodeInvalid, Reason: ops.ReasonChatUnavailable, Msg: "too late"}
 	default:
 		return false
 	}

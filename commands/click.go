@@ -133,10 +133,9 @@ func (c *Commands) askCancel(ctx context.Context, in chat.Incoming, op ops.Opera
 		Intro: fmt.Sprintf("%s of %s (%s) is %s. Its pipelines and their children are canceled; what they have changed so far stays as it is.", op.Request.Action, op.Request.Target, op.ID, op.State),
 	}
 	if err := in.Reply.OpenDialog(ctx, d); err != nil {
-		return chat.Answer{}, &ops.Error{
-			Code: ops.CodeUnavailable, Reason: ops.ReasonChatUnavailable, Operation: op.ID, Err: err,
-			Msg: "The question could not be shown in time; nothing was done.", Next: "Press again, or type " + c.Trigger + " cancel " + op.ID + ".",
-		}
+		e := unopened(err, "The question", "Press again", "type "+c.Trigger+" cancel "+op.ID)
+		e.Operation = op.ID
+		return chat.Answer{}, e
 	}
 	return chat.Answer{}, nil
 }

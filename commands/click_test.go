@@ -69,7 +69,22 @@ func TestClickIsCheckedFromAllSides(t *testing.T) {
 		{"who may not", "bob", "cancel", nil, "may.cancel"},
 		{"who has left the channel", "alice", "cancel", func(r *rig, _ *chat.Incoming) { r.chat.Remove("alice") }, "Only members"},
 		{"chat does not say who is a member", "alice", "cancel", func(r *rig, _ *chat.Incoming) { r.chat.Fail("member", away) }, "nothing was done"},
-		{"the form comes too late", "alice", "cancel", func(r *rig, _ *chat.Incoming) { r.late = errors.New("trigger expired") }, "Press again, or type /ocim cancel"},
+		{"the form comes too late", "alice", "cancel", func(r *rig, _ *chat.Incoming) {
+			r.late = &ops.Error{Code: ops.CodeInvalid, Reason: ops.ReasonChatUnavailable, Msg: "The trigger has expired."}
+		}, "not be shown in time; nothing was done.\nPress again, or type /ocim cancel"},
+		{"chat is too slow", "alice", "cancel", func(r *rig, _ *chat.Incoming) {
+			r.late = &ops.Error{Code: ops.CodeUnavailable, Reason: ops.ReasonChatUnavailable, Msg: "Chat does not answer.", Err: context.DeadlineExceeded}
+		}, "not be shown in time; nothing was done.\nPress again"},
+		{"chat is away", "alice", "cancel", func(r *rig, _ *chat.Incoming) {
+			r.late = &ops.Error{Code: ops.CodeUnavailable, Reason: ops.ReasonRateLimited, Msg: "Chat asks to slow down."}
+		}, "not be shown; nothing was done. Chat asks to slow down.\nPress again, or type /ocim cancel"},
+		{"the bot may not", "alice", "cancel", func(r *rig, _ *chat.Incoming) {
+			r.late = &ops.Error{Code: ops.CodeDenied, Reason: ops.ReasonChatUnauthorized, Msg: "Chat does not accept the token.", Next: "Tell the operator."}
+		}, "not be shown; nothing was done. Chat does not accept the token.\nTell the operator. Instead, type /ocim cancel"},
+		{"chat cannot show the form", "alice", "cancel", func(r *rig, _ *chat.Incoming) {
+			r.late = &ops.Error{Code: ops.CodeInvalid, Reason: ops.ReasonInternal, Msg: "Chat cannot show this dialog."}
+		}, "not be shown; nothing was done. Chat cannot show this dialog.\nInstead, type /ocim cancel"},
+		{"nobody knows why", "alice", "cancel", func(r *rig, _ *chat.Incoming) { r.late = errors.New("?") }, "not be shown; nothing was done.\nPress again, or type /ocim cancel"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()

@@ -3,7 +3,6 @@ package commands
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"maps"
 	"slices"
 	"strings"
@@ -226,14 +225,7 @@ func (c *Call) pick(ctx context.Context) (chat.Answer, error) {
 	}
 	if err := c.In.Reply.OpenDialog(ctx, d); err != nil {
 		c.Log.Warn("open the list of instances", "actor", c.In.Actor.String(), "err", err)
-		var e *ops.Error
-		if !errors.As(err, &e) {
-			e = &ops.Error{Code: ops.CodeUnavailable, Reason: ops.ReasonChatUnavailable, Err: err}
-		}
-		return chat.Answer{}, &ops.Error{
-			Code: e.Code, Reason: ops.ReasonChatUnavailable, Msg: "The list could not be opened in time.",
-			Next: "Try again, or name the instance: " + c.Trigger + " deploy <instance>.", Err: err,
-		}
+		return chat.Answer{}, unopened(err, "The list", "Try again", "name the instance: "+c.Trigger+" deploy <instance>")
 	}
 	return chat.Answer{}, nil
 }

@@ -42,6 +42,26 @@ func (c *Commands) seal(s dialogState, opener ops.Actor) string {
 	return c.Service.Signer.Seal(ops.PurposeDialog, text)
 }
 
+// unopened is the refusal for a form that chat did not open. Only where time is what was missing, or
+// an answer of chat's, does it help to do the same again; another way is always named.
+func unopened(err error, what, again, instead string) *ops.Error {
+	out := &ops.Error{Code: ops.CodeUnavailable, Reason: ops.ReasonChatUnavailable, Msg: what + " could not be shown; nothing was done.", Err: err}
+	cause, known := errors.AsType[*ops.Error](err)
+	late := known && cause.Code == ops.CodeInvalid && cause.Reason == ops.ReasonChatUnavailable // see chat.Replier
+	switch {
+	case late, errors.Is(err, context.DeadlineExceeded):
+		out.Msg = what + " could not be shown in time; nothing was done."
+	case known && cause.Msg != "":
+		out.Code, out.Reason, out.Msg = cause.Code, cause.Reason, out.Msg+" "+cause.Msg
+		if cause.Code != ops.CodeUnavailable {
+			out.Next = strings.TrimSpace(cause.Next + " Instead, " + instead + ".")
+			return out
+		}
+	}
+	out.Next = again + ", or " + instead + "."
+	return out
+}
+
 func (c *Commands) openState(in chat.Incoming) (dialogState, error) {
 	var s dialogState
 	text, err := c.Service.Signer.Open(ops.PurposeDialog, in.State)
@@ -126,6 +146,9 @@ func (c *Commands) fieldError(ctx context.Context, field string, err error) chat
 	if e, ok := errors.AsType[*ops.Error](err); ok {
 		if len(e.Suggest) > 0 {
 			more = append(more, "Did you mean "+strings.Join(e.Suggest, ", ")+"?")
+		}
+		if e.Pattern != "" {
+			more = append(more, "It must match "+e.Pattern)
 		}
 		more = append(more, e.Next)
 		if e.Operation != "" {

@@ -91,7 +91,7 @@ func (c *Commands) command(ctx context.Context, in chat.Incoming) (chat.Answer, 
 func (c *Commands) run(ctx context.Context, in chat.Incoming, cmd *Command, ws []string) (chat.Answer, error) {
 	call, err := parse(cmd, ws)
 	if err != nil {
-		return chat.Answer{}, err
+		return chat.Answer{}, c.pointing(cmd, err)
 	}
 	call.Commands, call.In = c, in
 	if call.Args["--help"] != "" {
@@ -103,7 +103,20 @@ func (c *Commands) run(ctx context.Context, in chat.Incoming, cmd *Command, ws [
 			return chat.Answer{}, err
 		}
 	}
-	return cmd.Run(ctx, call)
+	a, err := cmd.Run(ctx, call)
+	return a, c.pointing(cmd, err)
+}
+
+// pointing adds where a command is explained to an error about how it was typed that says nothing on
+// what to do.
+func (c *Commands) pointing(cmd *Command, err error) error {
+	e, ok := errors.AsType[*ops.Error](err)
+	if !ok || e.Code != ops.CodeInvalid || e.Next != "" || len(e.Suggest) > 0 || e.Operation != "" {
+		return err
+	}
+	there := *e
+	there.Next = "See " + c.Trigger + " help " + cmd.Name + "."
+	return &there
 }
 
 // find looks a verb up: phones capitalise it and end it with a full stop.
@@ -126,8 +139,8 @@ func quote(s string) string { return `"` + chat.Cut(chat.Clean(s), 60) + `"` }
 
 // Refusal is what the template "error" sees.
 type Refusal struct {
-	Msg, Reason, Next, Operation, Link chat.Foreign
-	Suggest                            []chat.Foreign
+	Msg, Pattern, Reason, Next, Operation, Link chat.Foreign
+	Suggest                                     []chat.Foreign
 }
 
 // refusal tells a person what happened, why, and what to do next. The cause goes to the log only.
@@ -155,7 +168,7 @@ func (c *Commands) refusal(ctx context.Context, in chat.Incoming, err error) cha
 
 // tell renders an error. It always says what can be done next.
 func (c *Commands) tell(ctx context.Context, e *ops.Error) chat.Answer {
-	r := Refusal{Msg: f(e.Msg), Reason: f(string(e.Reason)), Next: f(next(e, c.Trigger)), Operation: f(e.Operation)}
+	r := Refusal{Msg: f(e.Msg), Pattern: f(e.Pattern), Reason: f(string(e.Reason)), Next: f(next(e, c.Trigger)), Operation: f(e.Operation)}
 	for _, s := range e.Suggest {
 		r.Suggest = append(r.Suggest, f(s))
 	}

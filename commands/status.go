@@ -2,6 +2,8 @@ package commands
 
 import (
 	"context"
+	"errors"
+	"strings"
 	"time"
 
 	"ocim/adapters/chat"
@@ -26,33 +28,52 @@ func runStatus(ctx context.Context, c *Call) (chat.Answer, error) {
 		return c.clusterStatus(ctx, cl)
 	}
 	op, err := c.named(ctx, "operation|instance|cluster")
+	if none, ok := errors.AsType[*noOperationError](err); ok { // that is an answer to the question, no refusal
+		on := "No operation yet on " + none.target.String()
+		return c.answer("operations", OperationList{Title: f(none.target.String()), Empty: f(on + ".")}, chat.ToneNeutral)
+	}
 	if err != nil {
 		return chat.Answer{}, err
 	}
 	return c.operationStatus(ctx, op)
 }
 
-// operationStatus looks at GitLab first: what is stored may be older than what is asked. When
-// GitLab does not answer in time, the stored state is shown with its age.
+// operationStatus looks at GitLab first, where there is something to look at: what is stored may be
+// older than what is asked. When that fails, the stored state is shown with the cause. Its age is not
+// kept, but if earlier looks have failed as well it is no younger than the first of those.
 func (c *Call) operationStatus(ctx context.Context, op ops.Operation) (chat.Answer, error) {
 	v := StatusView{}
 	if op.State == ops.Running || op.State == ops.Blocked || op.State == ops.Canceling {
 		ask, cancel := context.WithTimeout(ctx, liveWait)
-		before := c.Service.Clock.Now()
 		fresh, err := c.Service.Refresh(ask, op.ID)
 		cancel()
 		if err == nil {
 			op, v.Live = fresh, true
 		} else {
 			c.Log.Warn("status not read from GitLab", "op", op.ID, "err", err)
-			v.Age = before.Sub(op.ChangedAt)
+			v.Cause = f(unseen(err))
+			if !op.ErrorSince.IsZero() {
+				v.Age = max(0, c.Service.Clock.Now().Sub(op.ErrorSince))
+			}
 		}
-	} else {
-		v.Live = true
 	}
 	v.OperationView = operationView(op, c.Service.Clock.Now())
 	v.Card = f(c.permalink(ctx, op.ID))
 	return c.answer("status", v, chat.ToneNeutral)
+}
+
+// unseen is why a look at an operation's pipelines failed, as the end of a sentence.
+func unseen(err error) string {
+	e, ok := errors.AsType[*ops.Error](err)
+	switch {
+	case ok && e.Code == ops.CodeNotFound:
+		return "GitLab does not show the pipeline"
+	case ok && e.Msg != "":
+		return strings.TrimSuffix(e.Msg, ".")
+	case errors.Is(err, context.DeadlineExceeded):
+		return "GitLab does not answer in time"
+	}
+	return "something went wrong here, and the operator finds it in the log"
 }
 
 // clusterStatus shows the result of the project's newest pipeline, whoever started it, and what is
@@ -105,9 +126,10 @@ type PipelineLine struct {
 // StatusView is what the template "status" sees.
 type StatusView struct {
 	OperationView
-	Live bool
-	Age  time.Duration
-	Card chat.Foreign
+	Live  bool
+	Cause chat.Foreign
+	Age   time.Duration
+	Card  chat.Foreign
 }
 
 // ClusterView is what the template "status_cluster" sees.

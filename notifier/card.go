@@ -212,12 +212,49 @@ func next(op ops.Operation) string {
 		return "Open the pipeline and decide there; the card follows."
 	case op.State == ops.Queued && op.Reason == ops.ReasonGitLabUnavailable:
 		return "It starts by itself as soon as GitLab answers; Cancel takes it back."
-	case op.Reason == ops.ReasonOutcomeUnknown:
-		return "Check in GitLab whether a pipeline runs, then retry."
 	case op.Reason == ops.ReasonGitLabDenied:
 		return "The operator has to look at the project's tokens in ocim.yaml."
-	case op.Reason == ops.ReasonConfigError:
+	case op.State.Final():
+		return afterEnd(op)
+	}
+	return ""
+}
+
+// afterEnd is what a person can do about a run that has ended, or should know before the next one.
+func afterEnd(op ops.Operation) string {
+	switch op.Reason { //nolint:exhaustive // the others are told by the state
+	case ops.ReasonOutcomeUnknown:
+		return "Retry looks for it in GitLab first, and follows what it finds."
+	case ops.ReasonGitLabRefused:
+		return "Mend what GitLab names, then retry."
+	case ops.ReasonConfigError:
 		return "Mend .gitlab-ci.yml, then retry."
+	case ops.ReasonPipelineSkipped:
+		return "Look at the rules in .gitlab-ci.yml, then retry."
+	case ops.ReasonMergeRequestOpen:
+		return "Merge it in GitLab, or close it there and retry."
+	case ops.ReasonNoFollowUp:
+		return "Check in GitLab that something was deployed."
+	case ops.ReasonNotStartedInTime:
+		if op.Lost > 0 {
+			return "Retry asks for it again."
+		}
+		return "Nothing was started. Retry asks for it again."
+	case ops.ReasonNotAllowed:
+		return "Nothing was started. Ask the operator of this bot for the right, then retry."
+	case ops.ReasonUnknownInstance, ops.ReasonAmbiguousInstance, ops.ReasonUnknownCluster,
+		ops.ReasonUnknownParam, ops.ReasonInvalidParam, ops.ReasonMissingParam:
+		return "Nothing was started. Ask anew, with a name and parameters that exist."
+	}
+	switch {
+	case op.State == ops.Canceled && len(op.Pipelines) > 0:
+		return "What its jobs have changed so far stays as it is."
+	case op.State == ops.Rejected:
+		return "It was not approved, and nothing was started."
+	case op.State == ops.Stale:
+		return "What was planned has changed since, and nothing was started."
+	case op.State == ops.Refused, op.State == ops.Canceled && op.Attempt == 0:
+		return "Nothing was started."
 	case op.State == ops.Failed && op.Failure != nil:
 		return "The log is in the thread."
 	}

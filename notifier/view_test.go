@@ -60,6 +60,28 @@ func TestViewOfPipelines(t *testing.T) {
 	}
 }
 
+// No end leaves a person without a word on what happened or what to do.
+func TestNoEndIsWithoutAWord(t *testing.T) {
+	t.Parallel()
+	for _, s := range ops.States() {
+		op := withPipelines(s)
+		switch s { //nolint:exhaustive // the others say enough by themselves
+		case ops.Failed:
+			op.Failure = &ops.Failure{Job: "deploy"}
+		case ops.Expired:
+			op.Reason = ops.ReasonNotStartedInTime
+		}
+		if v := NewView(op, at(5)); s.Final() && s != ops.Succeeded && v.Next == "" {
+			t.Errorf("%s: got no next step", s)
+		}
+	}
+	lost := withPipelines(ops.Failed)
+	lost.Reason, lost.Lost = ops.ReasonNotStartedInTime, 1
+	if v := NewView(lost, at(5)); strings.Contains(string(v.Next), "Nothing was started") {
+		t.Errorf("got %q where nobody knows what became of a request", v.Next)
+	}
+}
+
 func TestViewOfTimes(t *testing.T) {
 	t.Parallel()
 	op := ops.Operation{State: ops.Queued, RunAt: at(0)}

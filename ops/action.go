@@ -142,7 +142,14 @@ func (p ActionParam) check(v string) error {
 		return bad("must be one of " + strings.Join(p.Choices, ", "))
 	}
 	if p.Pattern != nil && !p.Pattern.MatchString(v) {
-		return bad("must match " + strings.TrimSuffix(strings.TrimPrefix(p.Pattern.String(), "^(?:"), ")$"))
+		msg := p.Name + " cannot have that value."
+		if p.Help != "" {
+			msg += " " + strings.TrimRight(p.Help, ".") + "."
+		}
+		return &Error{
+			Code: CodeInvalid, Reason: ReasonInvalidParam, Msg: msg,
+			Pattern: strings.TrimSuffix(strings.TrimPrefix(p.Pattern.String(), "^(?:"), ")$"),
+		}
 	}
 	return nil
 }

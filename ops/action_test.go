@@ -55,9 +55,9 @@ func TestT15_ParametersAreTypedAndAllowListed(t *testing.T) {
 		{"the key", with("ocim_key", "x"), ReasonUnknownParam, "ocim_key"},
 		{"no name", with("", "x"), ReasonUnknownParam, `""`},
 		{"other case", with("Branch", "main"), ReasonUnknownParam, "Branch"},
-		{"pattern", with("branch", "main;id"), ReasonInvalidParam, "must match"},
+		{"pattern", with("branch", "main;id"), ReasonInvalidParam, "branch cannot have that value."},
 		{"pattern holds for the whole value", with("branch", "main\nx"), ReasonInvalidParam, "branch"},
-		{"pattern, empty", with("branch", ""), ReasonInvalidParam, "must match"},
+		{"pattern, empty", with("branch", ""), ReasonInvalidParam, "cannot have that value"},
 		{"integer", with("size", "two"), ReasonInvalidParam, "whole number"},
 		{"integer with a plus", with("size", "+2"), ReasonInvalidParam, "whole number"},
 		{"integer with zeros", with("size", "007"), ReasonInvalidParam, "whole number"},
@@ -103,6 +103,16 @@ func TestT15_ParametersAreTypedAndAllowListed(t *testing.T) {
 				t.Errorf("got %v, %v, want %s that says %q", got, err, tc.reason, tc.says)
 			}
 		})
+	}
+}
+
+// Who types in chat is told in the operator's words; the expression is beside them.
+func TestCheckTellsAPatternInWords(t *testing.T) {
+	t.Parallel()
+	p := ActionParam{Name: "version", Pattern: regexp.MustCompile(`^(?:[0-9.]+)$`), Help: "A version, such as 21.0.1"}
+	e, ok := errors.AsType[*Error](p.check("latest"))
+	if want := "version cannot have that value. A version, such as 21.0.1."; !ok || e.Msg != want || e.Pattern != "[0-9.]+" {
+		t.Errorf("got %+v, want %q and the pattern apart", e, want)
 	}
 }
 

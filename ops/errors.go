@@ -3,6 +3,7 @@ package ops
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -72,6 +73,7 @@ type Error struct {
 	Reason    Reason
 	Msg       string    // what happened, a full sentence
 	Next      string    // what the person can do about it, may be empty
+	Pattern   string    // the regular expression that a value must match, for who can read one
 	Operation string    // the operation it concerns, may be empty
 	Suggest   []string  // near misses that the person may have meant
 	RetryAt   time.Time // for CodeUnavailable: not before this instant; zero if the peer named none
@@ -81,9 +83,10 @@ type Error struct {
 
 // Error implements the error interface, for logs.
 func (e *Error) Error() string {
-	s := fmt.Sprintf("%s: %s: %s", e.Code, e.Reason, e.Msg)
+	s := fmt.Sprintf("%s: %s: %s", e.Code, e.Reason, strings.TrimSuffix(e.Msg, "."))
 	if e.Err != nil {
-		s += ": " + e.Err.Error()
+		// Not after a colon: "the token: cause" would be taken for a secret by its name.
+		s += " (" + e.Err.Error() + ")"
 	}
 	return s
 }

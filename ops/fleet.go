@@ -146,6 +146,12 @@ func (f *Fleet) Resolve(ctx context.Context, name string, fresh bool) (Target, e
 	if !ValidInstance(instance) {
 		return Target{}, f.unknown(ctx, name)
 	}
+	if qualified && cluster == "" {
+		return Target{}, &Error{
+			Code: CodeNotFound, Reason: ReasonUnknownCluster, Msg: fmt.Sprintf("%q names no cluster before the slash.", name),
+			Next: "Write cluster/name, or the name alone.", Suggest: []string{instance},
+		}
+	}
 	var hits []Target
 	var failed error
 	var silent []string

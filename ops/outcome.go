@@ -139,7 +139,7 @@ func judge(op Operation, in Seen, now time.Time) verdict {
 		return verdict{state: Blocked, reason: ReasonWaitsForPerson}
 	case canceled != nil && failed == nil, canceled != nil && !op.CancelAt.IsZero():
 		if op.CancelAt.IsZero() {
-			return verdict{state: Canceled, reason: ReasonCanceledInGitLab}
+			return verdict{state: Canceled, reason: ReasonCanceledInGitLab, detail: "It was canceled in GitLab, not from here."}
 		}
 		return verdict{state: Canceled, reason: ReasonCanceledByPerson}
 	case failed != nil:
@@ -157,7 +157,7 @@ func failure(p Pipeline, in Seen) verdict {
 	case in.Failure != nil && in.Failure.Job != "":
 		return verdict{state: Failed, reason: ReasonJobFailed, detail: in.Failure.Reason}
 	}
-	return verdict{state: Failed, reason: ReasonPipelineFailed}
+	return verdict{state: Failed, reason: ReasonPipelineFailed, detail: "The pipeline failed, and GitLab names no job that did."}
 }
 
 // followUp decides a run whose known pipelines have all ended well. In Grove the root only merges

@@ -146,7 +146,9 @@ func TestRightsAreAskedAgainAtTheStart(t *testing.T) {
 		id := r.submit("demo")
 		r.rights.take("alice")
 		r.pass(3 * time.Second)
-		r.state(id, ops.Refused, ops.ReasonNotAllowed)
+		if op := r.state(id, ops.Refused, ops.ReasonNotAllowed); !strings.Contains(op.Detail, "may not start operations here any more.") || strings.Contains(op.Detail, "You") {
+			t.Errorf("got %q, want it to name the person: everybody reads the card", op.Detail)
+		}
 	})
 	t.Run("while it is queued", func(t *testing.T) {
 		t.Parallel()

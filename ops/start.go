@@ -1,8 +1,10 @@
 package ops
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -54,15 +56,22 @@ func (s *Service) check(ctx context.Context, op Operation) (again time.Time, mor
 // slowProbe is how long the look before the start may take without the start being put off.
 const slowProbe = 5 * time.Second
 
+// mayStart asks for the rights once more. What it says stands on a card that everybody reads, so it
+// names the person.
 func (s *Service) mayStart(op Operation) *Error {
-	var no *Error
-	if errors.As(s.May(op.Request.Actor, MayStart), &no) {
-		return no
+	no := func(a Actor, name string, p Permission) *Error {
+		var e *Error
+		if !errors.As(s.May(a, p), &e) {
+			return nil
+		}
+		named := *e
+		named.Msg = fmt.Sprintf("%s may not %s operations here any more.", cmp.Or(name, a.UserID), p)
+		return &named
 	}
-	if op.Run > 1 && errors.As(s.May(op.RunBy, MayRetry), &no) {
-		return no
+	if e := no(op.Request.Actor, op.Request.ActorName, MayStart); e != nil || op.Run == 1 {
+		return e
 	}
-	return nil
+	return no(op.RunBy, op.RunByName, MayRetry)
 }
 
 // notNow turns an error before the start into a wait or a refusal. done is false without one.
@@ -167,11 +176,7 @@ func (s *Service) post(ctx context.Context, op Operation) (again time.Time, more
 // is to be sent. An *Error is why it cannot be: for now, or for good.
 func (s *Service) ready(ctx context.Context, op Operation) (PipelineSpec, *Error, error) {
 	if s.Clock.Now().Sub(op.RunAt) > s.Timing.StartWithin {
-		e := &Error{Reason: ReasonNotStartedInTime, Msg: "It could not be started in time."}
-		if op.Detail != "" {
-			e.Msg += " Last answer: " + op.Detail
-		}
-		return PipelineSpec{}, e, nil
+		return PipelineSpec{}, &Error{Reason: ReasonNotStartedInTime, Msg: notInTime(op)}, nil
 	}
 	if no := s.mayStart(op); no != nil {
 		return PipelineSpec{}, no, nil
@@ -196,6 +201,15 @@ func (s *Service) ready(ctx context.Context, op Operation) (PipelineSpec, *Error
 		return spec, e, nil
 	}
 	return spec, nil, err
+}
+
+// notInTime tells what was in the way of a run that was not started in time, as far as it is known.
+func notInTime(op Operation) string {
+	msg := "It could not be started in time."
+	if op.Detail != "" {
+		msg += " Last answer: " + op.Detail
+	}
+	return msg
 }
 
 // posted records what came of a POST. An outcome that is not known is left outstanding: the next
@@ -228,7 +242,11 @@ func (s *Service) posted(ctx context.Context, op Operation, spec PipelineSpec, p
 			return again, true, err
 		}
 	}
-	_, err = s.record(ctx, op, GitLabRefused{e.Reason, e.Msg})
+	msg := e.Msg
+	if e.Reason == ReasonGitLabRefused && e.Next != "" { // only the adapter knows what helps against GitLab's sentence
+		msg = strings.TrimSuffix(msg, ".") + ". " + e.Next
+	}
+	_, err = s.record(ctx, op, GitLabRefused{e.Reason, msg})
 	return again, true, err
 }
 
@@ -240,7 +258,7 @@ const (
 	doubtFor = time.Minute
 	// patience is how long GitLab may be out of reach before an operation is not followed any more.
 	patience     = 24 * time.Hour
-	lookInGitLab = " Look in GitLab before you try again; a retry looks for it, too."
+	lookInGitLab = " Look in GitLab before you try again."
 )
 
 // settle finds out what became of a POST without an answer. A look that finds nothing proves

@@ -184,7 +184,7 @@ func (t *turn) beforeStart(in Input) error {
 	case Refuse:
 		t.end(Refused, in.Reason, in.Msg)
 	case Expire:
-		t.end(Expired, ReasonNotStartedInTime, t.op.Detail)
+		t.end(Expired, ReasonNotStartedInTime, notInTime(t.op))
 	case Intend:
 		if t.op.Lost == 0 {
 			t.op.ServerTime = in.ServerTime

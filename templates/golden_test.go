@@ -49,8 +49,17 @@ func operation(s ops.State) ops.Operation {
 			Params: map[string]string{"version": "21.0.1", "force": "true"}, Why: "new theme",
 		},
 	}
-	if s == ops.Requested || s == ops.Queued || s == ops.Refused || s == ops.Starting || s == ops.AwaitingApproval {
+	switch s {
+	case ops.Requested, ops.Queued, ops.Starting, ops.AwaitingApproval:
 		return op
+	case ops.Refused:
+		return unstarted(op, ops.ReasonUnknownInstance, `There is no instance "demo". Did you mean demo-2?`)
+	case ops.Rejected, ops.Stale: // nothing ends so yet
+		return unstarted(op, "", "")
+	case ops.Expired:
+		op.CreatedAt, op.RunAt = op.CreatedAt.Add(-49*time.Minute), op.RunAt.Add(-49*time.Minute)
+		return unstarted(op, ops.ReasonNotStartedInTime, "It could not be started in time. Last answer: GitLab answered 503 when ocim tried to read the time of project grove.")
+	default:
 	}
 	op.StartedAt = began.Add(20 * time.Second)
 	if s.Final() {
@@ -86,6 +95,47 @@ func operation(s ops.State) ops.Operation {
 	return op
 }
 
+// unstarted is op as it ends without a pipeline.
+func unstarted(op ops.Operation, reason ops.Reason, detail string) ops.Operation {
+	op.Pipelines, op.Failure, op.StartedAt, op.FinishedAt, op.Reason, op.Detail = nil, nil, time.Time{}, now(), reason, detail
+	return op
+}
+
+// ends are further ways in which an operation ends, with the words that ops has for them.
+func ends() map[string]ops.Operation {
+	with := func(op ops.Operation, reason ops.Reason, detail string) ops.Operation {
+		op.Reason, op.Detail, op.Failure = reason, detail, nil
+		return op
+	}
+	alone := func(op ops.Operation, status string) ops.Operation { // with its first pipeline only
+		op.Pipelines = slices.Clone(op.Pipelines[:1])
+		op.Pipelines[0].Status = status
+		return op
+	}
+	failed, canceled, succeeded := operation(ops.Failed), operation(ops.Canceled), operation(ops.Succeeded)
+	elsewhere := with(canceled, ops.ReasonCanceledInGitLab, "It was canceled in GitLab, not from here.")
+	elsewhere.CancelBy = ops.Actor{}
+	open := with(alone(failed, "success"), ops.ReasonMergeRequestOpen, "The pipeline ended, but its merge request is still open: the change is not deployed.")
+	open.Link = gitlab + "merge_requests/5"
+	return map[string]ops.Operation{
+		"gitlab_refused": unstarted(failed, ops.ReasonGitLabRefused, "GitLab refused to start the pipeline: Reference not found. Check the branch or tag that the configuration names."),
+		"gitlab_denied":  unstarted(failed, ops.ReasonGitLabDenied, "GitLab does not let ocim start a pipeline in project grove (404)."),
+		"config_error":   unstarted(failed, ops.ReasonConfigError, "GitLab could not make a pipeline from the project's .gitlab-ci.yml: jobs:deploy config contains unknown keys: scirpt"),
+		"outcome_unknown": unstarted(failed, ops.ReasonOutcomeUnknown,
+			"GitLab may have started a pipeline, and its answer was lost. The second try had no answer either, and GitLab shows no pipeline. Look in GitLab before you try again."),
+		"not_in_time":           unstarted(failed, ops.ReasonNotStartedInTime, "It could not be started in time. Last answer: GitLab limits how many pipelines are created per minute."),
+		"not_allowed":           unstarted(operation(ops.Refused), ops.ReasonNotAllowed, "Ann Example may not start operations here any more."),
+		"canceled_before_start": unstarted(canceled, ops.ReasonCanceledByPerson, ""),
+		"canceled_in_gitlab":    elsewhere,
+		"abandoned":             with(alone(failed, "running"), ops.ReasonOutcomeUnknown, "GitLab could not be asked all day, so the operation is not followed any more. It may still run: look in GitLab."),
+		"pipeline_failed":       with(alone(failed, "failed"), ops.ReasonPipelineFailed, "The pipeline failed, and GitLab names no job that did."),
+		"pipeline_skipped":      with(alone(failed, "skipped"), ops.ReasonPipelineSkipped, "GitLab skipped the pipeline: nothing ran."),
+		"pipeline_deleted":      with(alone(failed, "running"), ops.ReasonPipelineDeleted, "The pipeline was deleted in GitLab."),
+		"no_follow_up":          with(alone(succeeded, "success"), ops.ReasonNoFollowUp, "The pipeline succeeded; no follow-up pipeline appeared within 1m0s."),
+		"merge_request_open":    open,
+	}
+}
+
 // extreme is an operation whose every text is as bad as it gets.
 func extreme() ops.Operation {
 	op := operation(ops.Failed)
@@ -114,15 +164,16 @@ func views() map[string]map[string]any {
 	}
 	retried := operation(ops.Running)
 	retried.Run, retried.RunByName, retried.Request.Params, retried.Request.Why, retried.Expected = 3, "Ben Example", nil, "", 0
-	open := operation(ops.Failed)
-	open.Failure, open.Reason, open.Detail, open.Link = nil, ops.ReasonMergeRequestOpen, "The merge request was not merged.", gitlab+"merge_requests/5"
+	for name, op := range ends() {
+		cards[name], end[name] = view(op), view(op)
+	}
 	twice := operation(ops.Running)
 	twice.Pipelines = append(twice.Pipelines, ops.Pipeline{Ref: ops.PipelineRef{ID: 9003}, Role: ops.RoleExtra, Status: "canceling", URL: gitlab + "pipelines/9003"})
 	cards["second_pipeline"] = view(twice)
 	waiting := operation(ops.Queued)
 	waiting.Reason, waiting.Detail = ops.ReasonGitLabUnavailable, "GitLab does not answer (503)."
-	cards["retried"], cards["merge_request_open"], cards["gitlab_down"], cards["extreme"] = view(retried), view(open), view(waiting), view(extreme())
-	end["merge_request_open"], end["extreme"] = view(open), view(extreme())
+	cards["retried"], cards["gitlab_down"], cards["extreme"] = view(retried), view(waiting), view(extreme())
+	end["extreme"] = view(extreme())
 	mute := operation(ops.Failed)
 	mute.Failure.Tail, mute.Failure.NoTail, mute.Failure.URL = "", "The log is not retrievable: GitLab answered 403.", ""
 	logs["failed"], logs["no_log"], logs["extreme"] = view(operation(ops.Failed)), view(mute), view(extreme())
@@ -157,7 +208,9 @@ func answers() map[string]map[string]any {
 		"error": {
 			"plain":   commands.Refusal{Msg: "You may not start operations.", Reason: "not_allowed", Next: "Ask the operator of this bot."},
 			"suggest": commands.Refusal{Msg: `There is no instance "dmo".`, Reason: "unknown_instance", Suggest: []chat.Foreign{"demo", "eu/demo-2"}, Next: "See /ocim operations."},
-			"busy":    commands.Refusal{Msg: "deploy of eu/demo is running.", Reason: "instance_busy", Operation: "k3f9qz", Link: "https://chat.example/c/1", Next: "Wait for it, or cancel it."},
+			"pattern": commands.Refusal{Msg: "version cannot have that value. A version of Tutor, such as 21.0.1.", Pattern: `[0-9]+(\.[0-9]+)*`, Reason: "invalid_parameter", Next: "See /ocim help deploy."},
+			"busy":    commands.Refusal{Msg: "eu/demo is busy: deploy k3f9qz is running.", Reason: "instance_busy", Operation: "k3f9qz", Link: "https://chat.example/c/1", Next: "Wait for it to end, or cancel it."},
+			"chat":    commands.Refusal{Msg: "Chat does not say whether you belong to this channel; nothing was done.", Reason: "chat_unavailable", Next: "Try again in a moment."},
 		},
 		"help":         {"all": commands.HelpList{Trigger: "/ocim", Commands: []commands.HelpView{{Usage: "/ocim help [command]", Summary: "What the bot can do."}, help}}},
 		"help_command": {"deploy": help, "whoami": commands.HelpView{Trigger: "/ocim", Name: "whoami", Summary: "Who you are to the bot.", Usage: "/ocim whoami", Who: "everybody"}},
@@ -174,7 +227,12 @@ func answers() map[string]map[string]any {
 			"busy":  commands.PlanView{Action: "deploy", Instance: "demo", Cluster: "eu", Project: "grove/eu", GitRef: "main", Start: "POST /x", Body: "{}", Busy: "p2m4tc", Unverified: true},
 		},
 		"plan_cancel": {"running": running, "waiting": waiting, "ended": failed},
-		"status":      {"live": commands.StatusView{OperationView: running, Live: true, Card: "https://chat.example/c/1"}, "stale": commands.StatusView{OperationView: failed, Age: 3 * time.Minute}},
+		"status": {
+			"live":  commands.StatusView{OperationView: running, Live: true, Card: "https://chat.example/c/1"},
+			"ended": commands.StatusView{OperationView: failed}, "waiting": commands.StatusView{OperationView: waiting},
+			"hidden": commands.StatusView{OperationView: running, Cause: "GitLab does not show the pipeline", Card: "https://chat.example/c/1"},
+			"stale":  commands.StatusView{OperationView: running, Cause: "GitLab could not be reached when ocim tried to read pipeline 9001", Age: 3 * time.Minute},
+		},
 		"status_cluster": {
 			"busy":  commands.ClusterView{Name: "eu", Project: "grove/eu", Found: true, PipelineID: 9001, URL: gitlab + "pipelines/9001", Status: "success", Age: time.Hour, Took: 14 * time.Minute, Operations: []commands.OperationView{running, waiting}},
 			"fresh": commands.ClusterView{Name: "eu", Project: "grove/eu"},

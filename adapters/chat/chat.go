@@ -44,7 +44,8 @@ type Incoming struct {
 // Replier reaches the person who made one request, beside the answer itself.
 type Replier interface {
 	// OpenDialog shows d to the person. The platforms allow it only in the first seconds after
-	// the request (Slack 3 s, Mattermost 30 s) and only from a command or a click.
+	// the request (Slack 3 s, Mattermost 30 s) and only from a command or a click. When they have
+	// passed the error is an ops.Error of code invalid and reason chat_unavailable.
 	OpenDialog(ctx context.Context, d Dialog) error
 	// Later sends a private message after the request was answered.
 	Later(ctx context.Context, m Message) error

@@ -387,7 +387,7 @@ func TestDialogThatMattermostCannotShowIsNotOpened(t *testing.T) {
 		t.Errorf("long labels: %v, want them cut", err)
 	}
 	r.clock.Advance(31 * time.Second)
-	if err := reply.OpenDialog(t.Context(), deployDialog()); ops.CodeOf(err) != ops.CodeInvalid {
-		t.Errorf("after 31 s: %v, want invalid: the trigger is dead", err)
+	if err := reply.OpenDialog(t.Context(), deployDialog()); ops.CodeOf(err) != ops.CodeInvalid || ops.ReasonOf(err) != ops.ReasonChatUnavailable {
+		t.Errorf("after 31 s: %v, want invalid, chat_unavailable: the trigger is dead", err)
 	}
 }

@@ -22,6 +22,8 @@ const (
 	rootGone  = "api.post.create_post.root_id.app_error"
 	// editTooLate: the server's PostEditTimeLimit is over.
 	editTooLate = "api.post.update_post.permissions_time_limit.app_error"
+	// triggerTooLate: a dialog was opened later than its trigger allows (model/integration_action.go).
+	triggerTooLate = "interactive_message.decode_trigger_id.expired"
 )
 
 // Post implements [chat.Platform]. A broadcast reply stands in the channel itself with a link to

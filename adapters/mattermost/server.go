@@ -247,6 +247,9 @@ func (s *server) explain(what string, resp *model.Response, err error) *ops.Erro
 		e.Code, e.Reason = ops.CodeDenied, ops.ReasonNotAllowed
 		e.Msg, e.Next = "Mattermost no longer lets the bot write there.", "Use another channel, or ask an administrator to unarchive it."
 	}
+	if id == triggerTooLate {
+		e.Reason, e.Msg, e.Next = ops.ReasonChatUnavailable, "Mattermost opens a form only in the first thirty seconds, and they had passed.", "Try again."
+	}
 	e.Err = &apiError{what: what, status: status, id: id}
 	return e
 }

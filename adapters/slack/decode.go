@@ -277,8 +277,30 @@ func trigger(command string) string {
 	return command
 }
 
+// mentionText is what somebody typed, or nearly so, where Slack has put a mention. Source:
+// docs.slack.dev/messaging/formatting-message-text, "Retrieving messages".
+func mentionText(inner string) string {
+	id, label, _ := strings.Cut(inner, "|")
+	sign := id[:1]
+	if sign == "!" {
+		sign = "@" // <!here>, <!subteam^S1|@team>, <!date^1|then>
+		if kind, _, special := strings.Cut(id[1:], "^"); special && kind != "subteam" && label != "" {
+			return label
+		}
+	}
+	if label == "" {
+		label = id[1:]
+		if _, after, ok := strings.Cut(label, "^"); ok {
+			label = after
+		}
+	}
+	return sign + strings.TrimLeft(label, "@#")
+}
+
 // commandText undoes what Slack does to the text of a command when should_escape is on: links that
-// it recognised stand as <url|typed>, and & < > are entities. Mentions <@U…>, <#C…> and <!…> stay.
+// it recognised stand as <url|typed>, mentions as <@U…>, <#C…|name> and <!…>, and & < > are entities.
+// Mentions become words again, so that they can be read where the text is shown; Slack takes none of
+// those for a mention. The name of a person is not always there, and then it is the id.
 func commandText(s string) string {
 	if !strings.ContainsAny(s, "<&") {
 		return s
@@ -295,8 +317,10 @@ func commandText(s string) string {
 		}
 		b.WriteString(s[:i])
 		inner := s[i+1 : i+end]
-		if inner == "" || strings.ContainsRune("@#!", rune(inner[0])) {
-			b.WriteString(s[i : i+end+1])
+		if inner == "" {
+			b.WriteString("<>")
+		} else if strings.ContainsRune("@#!", rune(inner[0])) {
+			b.WriteString(mentionText(inner))
 		} else if address, typed, ok := strings.Cut(inner, "|"); ok && typed != "" {
 			b.WriteString(typed)
 		} else {

@@ -34,7 +34,7 @@ func TestCommandIsAnsweredPrivately(t *testing.T) {
 	}
 	want := chat.Incoming{
 		Kind: chat.Command, Actor: ops.Actor{Platform: "slack", Workspace: team, UserID: ann}, ActorName: "ann",
-		From: inOps(), Trigger: "/ocim", Text: "deploy demo & more <@U0BEN0001>",
+		From: inOps(), Trigger: "/ocim", Text: "deploy demo & more @U0BEN0001",
 	}
 	if diff := cmp.Diff(want, got, cmpopts.IgnoreFields(chat.Incoming{}, "Key", "Reply")); diff != "" {
 		t.Errorf("incoming differs (-want +got):\n%s", diff)
@@ -342,7 +342,7 @@ func TestFixturesDecode(t *testing.T) {
 		{"event_subteam_members_changed.json", "", http.StatusForbidden, nil},
 	}
 	wants := map[string]string{
-		"slash_command_escaped_entities.form": "deploy <@U012ABCDEF> to <#C123456789|public-channel-01> <#C987654321|> https://example.com/a?b=1&c=2 & \"quoted\" <!channel> `x`",
+		"slash_command_escaped_entities.form": "deploy @U012ABCDEF to #public-channel-01 #C987654321 https://example.com/a?b=1&c=2 & \"quoted\" @channel `x`",
 		"block_actions_button_message.json":   "C111 1700455285.968429 click_me_123",
 		"block_actions_button_thread.json":    "1693616242.466609",
 		"block_suggestion.json":               "view-id es_b search word",
@@ -436,7 +436,13 @@ func TestCommandText(t *testing.T) {
 		{"recognised domain", "deploy <http://demo.example.com|demo.example.com> x", "deploy demo.example.com x"},
 		{"recognised URL", "url=<https://a.b/c?d=1&amp;e=2>", "url=https://a.b/c?d=1&e=2"},
 		{"mail", "<mailto:a@b.c|a@b.c>", "a@b.c"},
-		{"mentions stay", "<@U1> <#C1|x> <!here>", "<@U1> <#C1|x> <!here>"},
+		{"people", "why=<@U1> <@W2|bob> and <@U3|>", "why=@U1 @bob and @U3"},
+		{"channels", "<#C1|ops> <#C2|> <#C3>", "#ops #C2 #C3"},
+		{"everybody", "<!here> <!channel|@channel> <!everyone>", "@here @channel @everyone"},
+		{"groups", "<!subteam^S1|@team> <!subteam^S2>", "@team @S2"},
+		{"dates", "<!date^1392734382^{date_num}|2014-02-18>", "2014-02-18"},
+		{"half a mention", "<@> <!> <#|>", "@ @ #"},
+		{"typed as it looks", "&lt;@U1&gt;", "<@U1>"},
 		{"entities once", "&amp;lt; &lt;b&gt;", "&lt; <b>"},
 		{"open bracket", "a < b", "a < b"},
 		{"empty brackets", "<>", "<>"},

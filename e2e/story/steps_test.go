@@ -67,7 +67,7 @@ func (s *tale) deploy() {
 		s.t.Errorf("got %+v, want the end told to alice in the card's thread alone", end)
 	}
 	s.readAll("end of demo", end)
-	s.types(alice, "status "+id, "succeeded", "as GitLab says now")
+	s.types(alice, "status "+id, "succeeded", "as it was when it ended")
 	s.types(alice, "status demo", "succeeded")
 	s.types(alice, "operations", id, "succeeded")
 	s.types(alice, "logs demo deploy", "deploy", "success")

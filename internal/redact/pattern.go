@@ -8,6 +8,10 @@ import (
 // nameParts are the parts of a name that make its value a secret.
 const nameParts = `passw(?:or)?d|passphrase|pwd|secret|token|api[_-]?key|private[_-]?key|access[_-]?key|signing[_-]?key|encryption[_-]?key|credential`
 
+// nameEnd is the rest of such a name. It does not end with a full stop: what is before "token.:" is a
+// sentence, and what follows is no secret.
+const nameEnd = `(?:[A-Za-z0-9_.-]*[A-Za-z0-9_-])?`
+
 // pattern is one kind of secret. It is tried only on lines that hold one of its hints, since a
 // search for fixed words is far cheaper than the expression. Expressions run in linear time.
 type pattern struct {
@@ -55,11 +59,11 @@ var (
 		},
 		{ // A line that is nothing but name and value: the value goes to its end, spaces and all.
 			nil,
-			regexp.MustCompile(`(?i)^(\s*(?:- +|export +|declare -x +|\+ +)*[A-Za-z0-9_.-]*(?:` + nameParts + `)[A-Za-z0-9_.-]*(?:=|: ?))[^\s{\[].*$`), "${1}" + Mask,
+			regexp.MustCompile(`(?i)^(\s*(?:- +|export +|declare -x +|\+ +)*[A-Za-z0-9_.-]*(?:` + nameParts + `)` + nameEnd + `(?:=|: ?))[^\s{\[].*$`), "${1}" + Mask,
 		},
 		{
 			nil,
-			regexp.MustCompile(`(?i)([A-Za-z0-9_.-]*(?:` + nameParts + `)[A-Za-z0-9_.-]*\\*["']?\s*(?:=>?|:)\s*)(?:\\+"[^"\\]*\\+"|\\*"(?:[^"\\]|\\.)*"?|\\*'[^']*'?|[^\s,;&"'{}()\[\]]+)`),
+			regexp.MustCompile(`(?i)([A-Za-z0-9_.-]*(?:` + nameParts + `)` + nameEnd + `\\*["']?\s*(?:=>?|:)\s*)(?:\\+"[^"\\]*\\+"|\\*"(?:[^"\\]|\\.)*"?|\\*'[^']*'?|[^\s,;&"'{}()\[\]]+)`),
 			"${1}" + Mask,
 		},
 	}

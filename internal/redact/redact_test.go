@@ -47,6 +47,11 @@ func TestString(t *testing.T) {
 		{"flag", "mysql --password hunter2 -h db --api-key=k1", "mysql --password *** -h db --api-key=***"},
 		{"header", "Authorization: Digest username=\"a\", response=\"b\"", "Authorization: ***"},
 		{"header map", "map[Accept:[*/*] Authorization:[Bearer abc def] X:[1]]", "map[Accept:[*/*] Authorization:*** X:[1]]"},
+		{"a sentence before a colon", "Mattermost no longer accepts the bot's token.: look up its account", "Mattermost no longer accepts the bot's token.: look up its account"},
+		{"an error as ops joins it", "does not accept the token (look up the account: status 401)", "does not accept the token (look up the account: status 401)"},
+		{"a line that begins with one", "Token.: look up the account", "Token.: look up the account"},
+		{"a name with dots", "spring.token.value: a b, x.token.y=abc", "spring.token.value: ***"},
+		{"a name with dots, inside", "got x.token.y=abc now", "got x.token.y=*** now"},
 		{"bearer", "sent bearer abcdefgh12345 to it", "sent bearer *** to it"},
 		{"private token", "PRIVATE-TOKEN: abc", "PRIVATE-TOKEN: ***"},
 	} {
