@@ -120,7 +120,7 @@ func ends() map[string]ops.Operation {
 	return map[string]ops.Operation{
 		"gitlab_refused": unstarted(failed, ops.ReasonGitLabRefused, "GitLab refused to start the pipeline: Reference not found. Check the branch or tag that the configuration names."),
 		"gitlab_denied":  unstarted(failed, ops.ReasonGitLabDenied, "GitLab does not let ocim start a pipeline in project grove (404)."),
-		"config_error":   unstarted(failed, ops.ReasonConfigError, "GitLab could not make a pipeline from the project's .gitlab-ci.yml: jobs:deploy config contains unknown keys: scirpt"),
+		"config_error":   unstarted(failed, ops.ReasonConfigError, "GitLab could not make a pipeline from the project's .gitlab-ci.yml: jobs:deploy config contains unknown keys: steps"),
 		"outcome_unknown": unstarted(failed, ops.ReasonOutcomeUnknown,
 			"GitLab may have started a pipeline, and its answer was lost. The second try had no answer either, and GitLab shows no pipeline. Look in GitLab before you try again."),
 		"not_in_time":           unstarted(failed, ops.ReasonNotStartedInTime, "It could not be started in time. Last answer: GitLab limits how many pipelines are created per minute."),

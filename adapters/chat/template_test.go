@@ -244,8 +244,8 @@ func FuzzTemplates(f *testing.F) {
 			return
 		}
 		if m, err := set.Render("error", struct {
-			Msg, Reason, Next, Operation, Link chat.Foreign
-			Suggest                            []chat.Foreign
+			Msg, Pattern, Reason, Next, Operation, Link chat.Foreign
+			Suggest                                     []chat.Foreign
 		}{Msg: "m", Reason: "r"}); err != nil || m.Summary == "" {
 			t.Errorf("another message: got %+v, %v", m, fmt.Sprint(err))
 		}

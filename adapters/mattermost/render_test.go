@@ -159,7 +159,7 @@ func TestTemplatesKeepTheirLines(t *testing.T) {
 			"refusal", "error",
 			map[string]any{
 				"Msg": chat.Foreign("There is no instance \"dmeo\"."), "Suggest": []chat.Foreign{"demo"}, "Next": chat.Foreign("- See /ocim help."),
-				"Link": chat.Foreign(""), "Reason": chat.Foreign("unknown_instance"), "Operation": chat.Foreign(""),
+				"Link": chat.Foreign(""), "Pattern": chat.Foreign(""), "Reason": chat.Foreign("unknown_instance"), "Operation": chat.Foreign(""),
 			},
 			chat.ToneWarn,
 			"🚫 There is no instance \"dmeo\".\nDid you mean `demo`?\n\\- See /ocim help.\nunknown\\_instance",

@@ -12,6 +12,7 @@ import (
 	"ocim/adapters/chat"
 	"ocim/adapters/chat/chattest"
 	"ocim/adapters/gitlab/gitlabtest"
+	"ocim/internal/clock"
 	"ocim/ops"
 )
 
@@ -356,19 +357,67 @@ func TestF13_DeletedCardIsReplacedAndForbiddenChannelGoesToThePerson(t *testing.
 	}
 }
 
+// The clock stands still: what is answered is answered by what the program knows and by what it
+// gives up waiting for, not by the end of the budget that a platform leaves it.
 func TestW04S18_AnsweredWhileGitLabAndChatBlockForEver(t *testing.T) {
 	t.Parallel()
-	r := newRig(t)
-	_, _ = r.app.service.Fleet.Instances(t.Context())
+	const budget = 2200 * time.Millisecond // the shortest of the platforms'
+	r := newRig(t, plain(gitlabtest.Script{Stages: []gitlabtest.Stage{{Name: "a", Jobs: []gitlabtest.Job{{Name: "long", Duration: time.Hour}}}}}))
+	r.until(r.deploy("carol", "shop"), ops.Running)
 	hang := r.lab.Inject(gitlabtest.Fault{Do: gitlabtest.Hang()})
 	defer hang.Release()
 	defer r.chat.Hang()()
-	for _, text := range []string{"deploy demo", "help", "whoami", "operations", "status", "deploy dmeo", "deploy demo --plan", "cancel nothing"} {
-		if got := r.typed("alice", text); got == "" {
-			t.Errorf("%s: no answer", text)
+	wait := clock.NewFake(r.clock.Now()) // the budget's own: only its timer waits there
+	a := chat.NewAcker(r.app.commands, wait, budget, time.Minute, r.app.opt.log)
+	defer a.Wait()
+	defer hang.Release()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	asks := func(text string) chat.Answer {
+		in := r.incoming("alice")
+		in.Kind, in.Text = chat.Command, text
+		return a.Answer(ctx, in)
+	}
+	began := wait.Now()
+	for _, tc := range []struct{ text, want string }{
+		{"deploy demo", "Accepted: deploy of demo on eu."},
+		{"operations", "demo on eu: requested"},
+		{"status", "demo on eu: requested"},
+		{"status demo", "deploy demo on eu · requested"},
+		{"status shop", "as last seen: GitLab"},
+		{"status eu", "could not be read: GitLab"},
+		{"deploy demo", "instance_busy"},
+		{"deploy dmeo", "Did you mean demo?"},
+		{"deploy campus --plan", "Nothing was sent."},
+		{"cancel nothing", "unknown_operation"},
+		{"cancel demo", "Canceled: deploy of demo on eu, before anything ran."},
+		{"help", "What /ocim can do"},
+		{"whoami", "alice"},
+	} {
+		ans := asks(tc.text)
+		if got := read(ans.Message); ans.Pending || !strings.Contains(got, tc.want) {
+			t.Errorf("%s: got %q, want %q", tc.text, got, tc.want)
 		}
 	}
-	mustContain(t, r.typed("alice", "operations"), "demo on eu: requested")
+	if got := wait.Now().Sub(began) + r.clock.Now().Sub(began); got != 0 || hang.Hits() == 0 {
+		t.Errorf("got %s gone by and %d calls that hang, want none and some", got, hang.Hits())
+	}
+
+	// What only GitLab knows is not waited for beyond the budget.
+	done := make(chan chat.Answer, 1)
+	go func() { done <- asks("logs shop") }()
+	if err := wait.Waiting(ctx, 1); err != nil {
+		t.Fatal(err)
+	}
+	wait.Advance(budget)
+	select {
+	case ans := <-done:
+		if got := read(ans.Message); !ans.Pending && !strings.Contains(got, "GitLab") {
+			t.Errorf("logs: got %q, want that it takes longer, or why it does not work", got)
+		}
+	case <-ctx.Done():
+		t.Error("logs: no answer when the budget has passed")
+	}
 }
 
 func TestF25_PanicInATemplateOrHandlerIsContained(t *testing.T) {

@@ -247,7 +247,7 @@ func TestO70O71F10_HookIsAHintAndStatusReadsGitLabLive(t *testing.T) {
 	if got := r.op(id).State; got != ops.Running {
 		t.Fatalf("got state %s before anybody looked, want running", got)
 	}
-	mustContain(t, r.typed("bob", "status "+id), "failed", "as it was when it ended")
+	mustContain(t, r.typed("bob", "status "+id), "failed", "as GitLab says now")
 	if got := r.op(id).State; got != ops.Failed {
 		t.Errorf("got state %s after status, want failed", got)
 	}
