@@ -33,6 +33,8 @@ type builder struct {
 	d        *decoder
 	env      map[string]string
 	warnings Problems
+	outline  bool     // secrets may be missing
+	missing  Problems // those that are
 }
 
 func newBuilder(d *decoder, env map[string]string) *builder { return &builder{d: d, env: env} }
@@ -49,7 +51,8 @@ func (b *builder) faulty(path string) bool {
 			return true
 		}
 	}
-	return slices.ContainsFunc(b.d.problems, func(p Problem) bool { return p.Path == path })
+	here := func(p Problem) bool { return p.Path == path }
+	return slices.ContainsFunc(b.d.problems, here) || slices.ContainsFunc(b.missing, here)
 }
 
 func (b *builder) build(f *File) *Config {
@@ -195,6 +198,7 @@ func (b *builder) gitlab(f *File, c *Config) {
 	for i, g := range f.GitLab {
 		at := fmt.Sprintf("gitlab[%d]", i)
 		b.name(seen, g.Name, at+".name")
+		b.size(g.Rate, at+".rate", 1, 100)
 		// Below the 30 s that a job may take, with room for what follows the call.
 		b.between(g.Timeout, at+".timeout", time.Second, 25*time.Second)
 		b.between(g.Linger, at+".linger", max(time.Second, g.Timeout), 30*time.Minute)
@@ -203,7 +207,7 @@ func (b *builder) gitlab(f *File, c *Config) {
 			b.warn(at+".linger", "below timeout + 1m a request without an answer may be sent again while GitLab still works on it")
 		}
 		out := GitLab{
-			Name: g.Name, Timeout: g.Timeout, Linger: g.Linger,
+			Name: g.Name, Rate: g.Rate, Timeout: g.Timeout, Linger: g.Linger,
 			URL:                  b.url(g.URL, at+".url"),
 			Token:                b.secret(g.Token, at+".token", rule{}),
 			WriteToken:           b.secret(g.WriteToken, at+".write_token", rule{optional: true}),

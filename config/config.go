@@ -70,6 +70,7 @@ type GitLab struct {
 	WriteToken           secret.Secret   `yaml:"write_token"`
 	WebhookTokens        []secret.Secret `yaml:"webhook_tokens"`
 	WebhookSigningTokens []secret.Secret `yaml:"webhook_signing_tokens"` // with the prefix whsec_
+	Rate                 int64           `yaml:"rate"`                   // calls per second, 1 to 100
 	Timeout              time.Duration   `yaml:"timeout"`
 	Linger               time.Duration   `yaml:"linger"`
 }

@@ -139,6 +139,9 @@ type FileGitLab struct {
 	WebhookTokens []SecretRef `yaml:"webhook_tokens"`
 	// Signing tokens of the project webhooks, whsec_…
 	WebhookSigningTokens []SecretRef `yaml:"webhook_signing_tokens"`
+	// Calls per second, 1 to 100; three times as many may come at once. Half as many come on top for
+	// what people wait for. GitLab.com allows 33 a second.
+	Rate int64 `yaml:"rate" default:"20"`
 	// How long one call may take.
 	Timeout time.Duration `yaml:"timeout" default:"20s"`
 	// How long a request whose answer was lost may still reach GitLab. Only after it is a pipeline

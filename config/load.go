@@ -43,8 +43,24 @@ func read(path string) ([]byte, error) {
 	return data, nil
 }
 
+// Outline reads the file at path as [Load] does, for whoever is about to make its secrets: a secret
+// that is not there yet, or is not right, is listed in missing and empty in the Config. What else is
+// wrong is an error, a secret that stands in the file itself included.
+func Outline(path string, environ []string) (cfg *Config, missing Problems, err error) {
+	data, err := read(path)
+	if err != nil {
+		return nil, nil, Problems{{File: path, Msg: err.Error()}}
+	}
+	return parse(path, data, environ, true)
+}
+
 // Parse checks data as [Load] does; name stands for the file in messages.
 func Parse(name string, data []byte, environ []string) (*Config, error) {
+	cfg, _, err := parse(name, data, environ, false)
+	return cfg, err
+}
+
+func parse(name string, data []byte, environ []string, outline bool) (*Config, Problems, error) {
 	env := map[string]string{}
 	for _, kv := range environ {
 		if k, v, ok := strings.Cut(kv, "="); ok {
@@ -53,19 +69,20 @@ func Parse(name string, data []byte, environ []string) (*Config, error) {
 	}
 	root, err := tree(name, data)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	d := newDecoder(name)
 	d.override(root, env)
 	var f File
 	d.decode(root, reflect.ValueOf(&f).Elem(), "")
 	b := newBuilder(d, env)
+	b.outline = outline
 	cfg := b.build(&f)
 	if len(d.problems) > 0 {
-		return nil, d.problems.inOrder()
+		return nil, nil, d.problems.inOrder()
 	}
 	cfg.Warnings = b.warnings.inOrder()
-	return cfg, nil
+	return cfg, b.missing.inOrder(), nil
 }
 
 // tree parses the one YAML document that data must be. Nothing is expanded: an alias stays a node,

@@ -44,7 +44,11 @@ func (b *builder) secret(ref SecretRef, path string, r rule) secret.Secret {
 	if err == nil {
 		err = r.check(value, source)
 	}
-	if err != nil {
+	switch {
+	case err != nil && b.outline && source != "":
+		b.missing = append(b.missing, b.d.problem(path, "%s", err))
+		return secret.Secret{}
+	case err != nil:
 		b.d.report(path, "%s", err)
 		return secret.Secret{}
 	}
@@ -70,8 +74,9 @@ func (b *builder) secrets(refs []SecretRef, path string, r rule) []secret.Secret
 	return all
 }
 
-// resolve reads the value of a reference and says where it came from. Its errors never hold the
-// reference unless it is well formed: what is not may be the secret itself.
+// resolve reads the value of a reference and says where it comes from, even with an error if the
+// reference is well formed. One that is not may be the secret itself, so that its error holds
+// nothing of it.
 func (b *builder) resolve(ref, path string) (value, source string, err error) {
 	if name, ok := strings.CutPrefix(ref, "env:"); ok {
 		if !variableName.MatchString(name) {
@@ -80,7 +85,7 @@ func (b *builder) resolve(ref, path string) (value, source string, err error) {
 		source = "environment variable " + name
 		value, ok = b.env[name]
 		if !ok {
-			return "", "", errors.New(source + " is not set")
+			return "", source, errors.New(source + " is not set")
 		}
 		return value, source, nil
 	}
@@ -91,7 +96,7 @@ func (b *builder) resolve(ref, path string) (value, source string, err error) {
 		source = "file " + name
 		value, err = b.readSecret(name, path)
 		if err != nil {
-			return "", "", fmt.Errorf("%s %w", source, err)
+			return "", source, fmt.Errorf("%s %w", source, err)
 		}
 		return value, source, nil
 	}

@@ -56,7 +56,11 @@ func (s *Service) step(ctx context.Context, op Operation) (again time.Time, more
 		return s.look(ctx, op)
 	case Succeeded, Failed, Canceled:
 		return s.watch(ctx, op)
-	case AwaitingApproval, Watching, Refused, Rejected, Expired, Stale:
+	case Refused, Expired:
+		if op.InDoubt() {
+			return s.watch(ctx, op)
+		}
+	case AwaitingApproval, Watching, Rejected, Stale:
 	}
 	return time.Time{}, false, nil
 }
@@ -70,6 +74,7 @@ func (s *Service) look(ctx context.Context, op Operation) (again time.Time, more
 		return s.lookFailed(ctx, op, terr)
 	}
 	s.doubts.over(op.ID, rootGone)
+	s.doubts.over(op.ID, unreachable)
 	next, err := s.apply(ctx, op, Seen{Snapshot: snap, Failure: s.evidence(ctx, op, snap), Extras: s.extras(ctx, op)})
 	if err != nil {
 		return again, false, err
@@ -81,6 +86,8 @@ func (s *Service) look(ctx context.Context, op Operation) (again time.Time, more
 }
 
 const (
+	// unreachable is the doubt about a GitLab that cannot be asked.
+	unreachable = "unreachable"
 	// rootGone is the doubt about a root pipeline that GitLab does not show.
 	rootGone = "root gone"
 	// goneAfter is how long GitLab must not show a pipeline until it counts as deleted: a replica
@@ -89,8 +96,9 @@ const (
 )
 
 func (s *Service) lookFailed(ctx context.Context, op Operation, cause error) (again time.Time, more bool, err error) {
-	s.Log.Warn("look at pipelines", "op", op.ID, "err", cause)
+	s.Log.Warn("look at pipelines", "op", op.ID, "err", s.plain(op, cause))
 	now := s.Clock.Now()
+	since := s.doubts.first(op.ID, unreachable, now)
 	in := LookFailed{ReasonGitLabUnavailable, "GitLab does not answer; what is shown may be old."}
 	var e *Error
 	switch {
@@ -108,7 +116,7 @@ func (s *Service) lookFailed(ctx context.Context, op Operation, cause error) (ag
 		in = LookFailed{e.Reason, e.Msg}
 	}
 	next, err := s.apply(ctx, op, in)
-	if err == nil && now.Sub(next.ErrorSince) > patience {
+	if err == nil && now.Sub(since) > patience {
 		_, err = s.apply(ctx, next, Abandoned{"GitLab could not be asked all day, so the operation is not followed any more. It may still run: look in GitLab."})
 		return again, true, err
 	}
@@ -131,7 +139,7 @@ func (s *Service) extras(ctx context.Context, op Operation) []Pipeline {
 		found, err = s.Pipelines.Find(ctx, spec, s.others(ctx, op.ID))
 	}
 	if err != nil {
-		s.Log.Warn("look for further pipelines", "op", op.ID, "err", err)
+		s.Log.Warn("look for further pipelines", "op", op.ID, "err", s.plain(op, err))
 	}
 	return slices.DeleteFunc(found, func(p Pipeline) bool { return p.Ref == root.Ref })
 }
@@ -184,7 +192,7 @@ func (s *Service) cancelPipelines(ctx context.Context, op Operation) {
 			continue
 		}
 		if err := s.Pipelines.Cancel(Urgent(ctx), p.Ref); err != nil {
-			s.Log.Warn("cancel pipeline", "op", op.ID, "pipeline", p.Ref.ID, "err", err)
+			s.Log.Warn("cancel pipeline", "op", op.ID, "pipeline", p.Ref.ID, "err", s.plain(op, err))
 		}
 	}
 }
@@ -201,7 +209,7 @@ func (s *Service) watch(ctx context.Context, op Operation) (again time.Time, mor
 	}
 	in, ok := s.afterEnd(ctx, op)
 	if !ok {
-		if op.Reason != ReasonOutcomeUnknown {
+		if !op.InDoubt() {
 			again = time.Time{}
 		}
 		return again, false, nil
@@ -223,12 +231,12 @@ func (s *Service) afterEnd(ctx context.Context, op Operation) (Input, bool) {
 		s.cancelPipelines(ctx, op)
 		snap, err := s.tree(ctx, op)
 		if err != nil {
-			s.Log.Debug("look at ended pipelines", "op", op.ID, "err", err)
+			s.Log.Debug("look at ended pipelines", "op", op.ID, "err", s.RedactFor(op, err.Error()))
 			return Seen{}, true
 		}
 		return Seen{Snapshot: snap, Extras: s.extras(ctx, op)}, true
 	}
-	if op.Reason != ReasonOutcomeUnknown {
+	if !op.InDoubt() {
 		return nil, false
 	}
 	spec, err := s.spec(ctx, op, op.Request.Params)

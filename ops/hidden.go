@@ -95,6 +95,10 @@ func (s *Service) RedactFor(op Operation, text string) string {
 	return s.Redact(text)
 }
 
+// plain is an error that came of an operation, for the log. What GitLab says may repeat the
+// operation's secrets, of which the log's own redaction does not know.
+func (s *Service) plain(op Operation, err error) string { return s.RedactFor(op, err.Error()) }
+
 // hide encrypts a value with AES-256-GCM under a key that is derived from the signing key. The name
 // is bound to it: hidden under one name, a value does not open under another.
 func (s *Signer) hide(name, value string) (string, error) {

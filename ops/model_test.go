@@ -11,7 +11,8 @@ type model struct {
 	posts       int // POSTs begun in this run
 	outstanding bool
 	wish        bool
-	unknown     bool     // it ended, and may have a pipeline that nobody has seen
+	lost        bool     // a request with this key had no answer
+	unknown     bool     // it ended without GitLab saying so
 	away        bool     // a second Cancel has waited long enough for a GitLab that does not answer
 	words       []string // the root's first
 }
@@ -32,14 +33,19 @@ func (m model) next(in Input) (model, bool) {
 		m.posts++
 	case NotSent:
 		m.outstanding = false
+		m.lost = m.lost || in.Lost
 		if m.wish {
 			m.state = Canceled
 		}
 	case GitLabRefused:
 		m.state = Failed
 	case Created:
-		if m.unknown { // it has turned up after all
-			return model{state: Running, run: m.run + 1, words: []string{in.Pipeline.Status}}, true
+		if m.final() { // it has turned up after all
+			next := model{state: Running, run: m.run + 1, words: []string{in.Pipeline.Status}, lost: m.lost, wish: m.wish}
+			if m.wish {
+				next.state = Canceling
+			}
+			return next, true
 		}
 		m.words, m.state = []string{in.Pipeline.Status}, Running
 		if m.wish {
@@ -50,12 +56,12 @@ func (m model) next(in Input) (model, bool) {
 			m.state = Failed
 		}
 	case Abandoned:
-		m.state = Failed
+		m.state, m.unknown = Failed, true
 	case CancelAsked:
 		m.wish = true
 		switch {
 		case m.away:
-			m.unknown = m.state == Starting
+			m.unknown = true
 			m.state = Failed
 		case m.state == Running || m.state == Blocked:
 			m.state = Canceling
@@ -63,13 +69,16 @@ func (m model) next(in Input) (model, bool) {
 			m.state = Canceled
 		}
 	case RetryAsked:
-		m = model{state: Requested, run: m.run + 1}
+		m = model{state: Requested, run: m.run + 1, lost: m.unknown || m.doubt()}
 	}
 	if m.state != Starting {
 		m.outstanding = false
 	}
 	return m, true
 }
+
+// doubt says whether there may be a pipeline that nobody has seen.
+func (m model) doubt() bool { return len(m.words) == 0 && (m.lost || m.unknown) }
 
 // fits says which inputs a state takes.
 func (m model) fits(in Input) bool {
@@ -81,7 +90,7 @@ func (m model) fits(in Input) bool {
 	case Posting:
 		return m.state == Starting && !m.outstanding
 	case Created:
-		return m.state == Starting || m.unknown
+		return m.state == Starting || m.final() && m.doubt()
 	case NotSent, GitLabRefused:
 		return m.state == Starting
 	case Seen:
@@ -116,13 +125,16 @@ func (m model) saw(words []string, stale bool) model {
 	switch {
 	case m.final():
 		for i := range min(len(before), len(m.words)) {
-			if final := meaning(before[i]); final != "active" && final != "waits" && meaning(m.words[i]) != "waits" && m.words[i] != before[i] {
-				return model{state: Running, run: m.run + 1, words: m.words}
+			was, is := meaning(before[i]), meaning(m.words[i])
+			again := was != "active" && was != "waits" && is != "waits" && m.words[i] != before[i]
+			played := was == "waits" && is != "waits"
+			if again || played || m.unknown && i == 0 && !stale {
+				return m.again()
 			}
 		}
 		for i := max(1, len(before)); i < len(m.words); i++ {
 			if kind := meaning(m.words[i]); kind == "active" || kind == "waits" || kind == "failed" {
-				return model{state: Running, run: m.run + 1, words: m.words}
+				return m.again()
 			}
 		}
 		m.words = before
@@ -141,6 +153,15 @@ func (m model) saw(words []string, stale bool) model {
 		m.state = Succeeded
 	}
 	return m
+}
+
+// again is the next run, which GitLab has begun by itself. A wish that could not be met is kept.
+func (m model) again() model {
+	next := model{state: Running, run: m.run + 1, words: m.words, lost: m.lost}
+	if m.unknown && m.wish {
+		next.state, next.wish = Canceling, true
+	}
+	return next
 }
 
 func (m model) has(what string) bool {

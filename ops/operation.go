@@ -67,6 +67,12 @@ func (o Operation) Root() (Pipeline, bool) {
 	return Pipeline{}, false
 }
 
+// InDoubt reports whether the run has no pipeline that is known, and may have one all the same: the
+// answer to a request with its key was lost, in this run or in one before that had the same key.
+func (o Operation) InDoubt() bool {
+	return len(o.Pipelines) == 0 && (o.Lost > 0 || o.Reason == ReasonOutcomeUnknown)
+}
+
 // Elapsed is how long the current run has taken up to now, or took in all.
 func (o Operation) Elapsed(now time.Time) time.Duration {
 	from := o.RunAt

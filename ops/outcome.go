@@ -77,9 +77,19 @@ func (t *turn) merge(s Snapshot) {
 // replaced reports whether the bridge that started p has started another since: it was retried, and
 // what the first one did does not count any more.
 func replaced(p Pipeline, all []Pipeline) bool {
-	return p.Role == RoleChild && p.Bridge != "" && slices.ContainsFunc(all, func(q Pipeline) bool {
-		return q.Role == RoleChild && q.Parent == p.Parent && q.Bridge == p.Bridge && q.Ref.ID > p.Ref.ID
-	})
+	for depth := 0; p.Role == RoleChild && depth < 10; depth++ {
+		if p.Bridge != "" && slices.ContainsFunc(all, func(q Pipeline) bool {
+			return q.Role == RoleChild && q.Parent == p.Parent && q.Bridge == p.Bridge && q.Ref.ID > p.Ref.ID
+		}) {
+			return true
+		}
+		i := slices.IndexFunc(all, func(q Pipeline) bool { return q.Ref.ID == p.Parent })
+		if i < 0 {
+			return false
+		}
+		p = all[i]
+	}
+	return false
 }
 
 // older reports whether p is a stale view of the pipeline that is known as old.
@@ -218,7 +228,9 @@ func (t *turn) seenAfterEnd(in Seen) error {
 	for _, p := range in.Snapshot.Pipelines {
 		old, had := known[p.Ref]
 		switch {
-		case had && PipelineFinal(old.Status) && ranAgain(old, p):
+		case had && PipelineFinal(old.Status) && ranAgain(old, p),
+			had && t.op.Reason == ReasonOutcomeUnknown && p.Role == RoleRoot && !older(p, old),
+			had && PipelineBlocked(old.Status) && !PipelineBlocked(p.Status) && p.UpdatedAt.After(old.UpdatedAt):
 			detail = "Somebody runs it again in GitLab."
 		case !had && p.Role == RoleFollow:
 			detail = "Its change was merged; what deploys it has started."
@@ -231,5 +243,8 @@ func (t *turn) seenAfterEnd(in Seen) error {
 	}
 	t.reopen(ReasonRetriedInGitLab, detail)
 	t.merge(in.Snapshot)
+	if !t.op.CancelAt.IsZero() {
+		t.move(Canceling, ReasonCanceledByPerson, "")
+	}
 	return nil
 }

@@ -280,3 +280,18 @@ func TestLookFailedIsToldAfterAMinute(t *testing.T) {
 		t.Errorf("got %q, %q, %d errors after an answer, want them taken back", op.Reason, op.Detail, op.Errors)
 	}
 }
+
+// A bridge that was retried takes with it whatever its first pipeline had started.
+func TestReplaced(t *testing.T) {
+	t.Parallel()
+	p := func(id, parent int64, bridge string) Pipeline {
+		return Pipeline{Ref: PipelineRef{"grove", id}, Role: RoleChild, Parent: parent, Bridge: bridge}
+	}
+	all := []Pipeline{root("success"), p(2, 1, "deploy"), p(3, 2, "helm"), p(4, 1, "deploy"), p(5, 4, "helm"), p(6, 1, "smoke")}
+	want := map[int64]bool{2: true, 3: true}
+	for _, one := range all {
+		if got := replaced(one, all); got != want[one.Ref.ID] {
+			t.Errorf("pipeline %d: got %t, want %t", one.Ref.ID, got, want[one.Ref.ID])
+		}
+	}
+}

@@ -30,7 +30,8 @@ func (s *Service) Recover(ctx context.Context) (made int, err error) {
 				s.Log.Warn("pipeline carries a reference that is not ours", "pipeline", f.Pipeline.Ref.ID)
 				continue
 			}
-			if old, had := latest[r.Operation]; !had || f.Pipeline.Ref.ID > old.Pipeline.Ref.ID {
+			old, had := latest[r.Operation]
+			if before, _ := s.openReference(old.Reference); !had || sooner(r, f.Pipeline, before, old.Pipeline) {
 				latest[r.Operation] = f
 			}
 		}
@@ -46,6 +47,18 @@ func (s *Service) Recover(ctx context.Context) (made int, err error) {
 		}
 	}
 	return made, err
+}
+
+// sooner reports whether a pipeline stands for its operation rather than the one found before: it is
+// of a later run, or of the same run and not the one that was canceled as too many, or the older.
+func sooner(r Reference, p Pipeline, before Reference, old Pipeline) bool {
+	switch {
+	case r.Run != before.Run:
+		return r.Run > before.Run
+	case (p.Status == "canceled") != (old.Status == "canceled"):
+		return old.Status == "canceled"
+	}
+	return p.Ref.ID < old.Ref.ID
 }
 
 // others returns a function that tells whether a pipeline is known to belong to another operation

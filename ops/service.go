@@ -282,6 +282,9 @@ func (s *Service) decide(ctx context.Context, id string, run int, key string, in
 		op = next
 		return tx.Wake(ctx, JobAdvance, id, now)
 	})
+	if err == nil && (op.State.Final() || op.State == Requested) {
+		s.doubts.forget(id)
+	}
 	switch {
 	case errors.Is(err, ErrDuplicate):
 		return op, nil // answered like the first
@@ -375,17 +378,15 @@ func (s *Service) apply(ctx context.Context, op Operation, in Input) (Operation,
 	// What was learned is written also if learning it has used up the time.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), writeTimeout)
 	defer cancel()
+	var done Operation
 	err = s.Store.Update(ctx, func(tx Tx) error {
-		after := next
-		if err := s.write(ctx, tx, op, &after, evs); err != nil {
-			return err
-		}
-		next = after
-		return nil
+		done = next // it may run again
+		return s.write(ctx, tx, op, &done, evs)
 	})
 	if err != nil {
 		return op, err
 	}
+	next = done
 	if op.State != next.State || op.Run != next.Run {
 		s.Log.Info("operation moved", "op", op.ID, "from", string(op.State), "to", string(next.State), "reason", string(next.Reason), "run", next.Run, "instance", op.Request.Target.String())
 	}

@@ -84,7 +84,7 @@ func (s *Service) notNow(ctx context.Context, op Operation, cause error) (again 
 		return again, false, true, cause
 	}
 	if e.Code == CodeUnavailable {
-		s.Log.Warn("operation waits", "op", op.ID, "err", cause)
+		s.Log.Warn("operation waits", "op", op.ID, "err", s.plain(op, cause))
 		next, err := s.apply(ctx, op, Unreachable{e.Reason, e.Msg})
 		return s.retryAt(e, next.Errors), false, true, err
 	}
@@ -141,7 +141,7 @@ func (s *Service) post(ctx context.Context, op Operation) (again time.Time, more
 	case err != nil: // a store that does not answer is no reason to give up
 		return again, false, err
 	case e != nil && e.Code == CodeUnavailable:
-		s.Log.Warn("operation waits", "op", op.ID, "err", e)
+		s.Log.Warn("operation waits", "op", op.ID, "err", s.plain(op, e))
 		return s.retryAt(e, op.Errors+1), false, nil
 	case e != nil:
 		_, err = s.apply(ctx, op, GitLabRefused{e.Reason, e.Msg})
@@ -153,7 +153,7 @@ func (s *Service) post(ctx context.Context, op Operation) (again time.Time, more
 		found, ferr := s.Pipelines.Find(ctx, spec, s.others(ctx, op.ID))
 		switch {
 		case ferr != nil && (op.Lost > 0 || CodeOf(ferr) == CodeUnavailable):
-			s.Log.Warn("look before the start", "op", op.ID, "err", ferr)
+			s.Log.Warn("look before the start", "op", op.ID, "err", s.plain(op, ferr))
 			next, err := s.apply(ctx, op, LookFailed{ReasonGitLabUnavailable, "GitLab does not answer; it is started as soon as it does."})
 			errors.As(ferr, &e)
 			return s.retryAt(e, next.Errors), false, err
@@ -168,8 +168,7 @@ func (s *Service) post(ctx context.Context, op Operation) (again time.Time, more
 	s.doubts.over(op.ID, lostAnswer)
 	s.doubts.first(op.ID, lostAnswer, s.Clock.Now())
 	end := s.doubts.begin(op.ID)
-	p, cerr := s.Pipelines.Create(ctx, spec)
-	end()
+	p, cerr := func() (Pipeline, error) { defer end(); return s.Pipelines.Create(ctx, spec) }()
 	return s.posted(ctx, op, spec, p, cerr)
 }
 
@@ -224,7 +223,7 @@ func (s *Service) posted(ctx context.Context, op Operation, spec PipelineSpec, p
 	if !errors.As(cerr, &e) {
 		e = &Error{Code: CodeUnavailable, Reason: ReasonGitLabUnavailable, Msg: "GitLab's answer could not be read.", Err: cerr}
 	}
-	s.Log.Warn("pipeline not created", "op", op.ID, "err", cerr)
+	s.Log.Warn("pipeline not created", "op", op.ID, "err", s.plain(op, cerr))
 	switch {
 	case e.Code == CodeUnavailable && e.NotSent:
 		next, err := s.record(ctx, op, NotSent{Reason: e.Reason, Msg: e.Msg})
@@ -236,7 +235,7 @@ func (s *Service) posted(ctx context.Context, op Operation, spec PipelineSpec, p
 		found, ferr := s.Pipelines.Find(ctx, spec, s.others(ctx, op.ID))
 		switch {
 		case ferr != nil:
-			s.Log.Warn("look for the pipeline", "op", op.ID, "err", ferr)
+			s.Log.Warn("look for the pipeline", "op", op.ID, "err", s.plain(op, ferr))
 			return s.Clock.Now().Add(time.Second), false, nil
 		case len(found) > 0:
 			_, err = s.record(ctx, op, Created{Pipeline: found[0], Adopted: true, Extras: found[1:]})
@@ -290,17 +289,18 @@ func (s *Service) settle(ctx context.Context, op Operation) (again time.Time, mo
 		_, err = s.record(ctx, op, Created{Pipeline: found[0], Adopted: true, Extras: found[1:]})
 		return again, true, err
 	case ferr != nil:
-		s.Log.Warn("look for the pipeline", "op", op.ID, "err", ferr)
+		s.Log.Warn("look for the pipeline", "op", op.ID, "err", s.plain(op, ferr))
 		refused := errors.As(ferr, &e) && e.Code != CodeUnavailable
 		if refused && waited >= s.Timing.Linger+doubtFor {
 			return unknown("Looking for it was refused: " + e.Msg)
 		}
 		next, err := s.apply(ctx, op, LookFailed{ReasonGitLabUnavailable, "GitLab does not answer; whether it has started the pipeline is not known yet."})
-		if err == nil && now.Sub(next.ErrorSince) > patience {
+		if err == nil && now.Sub(s.doubts.first(op.ID, unreachable, now)) > patience {
 			return unknown("It could not be looked for all day.")
 		}
 		return s.retryAt(e, next.Errors), false, err
 	}
+	s.doubts.over(op.ID, unreachable)
 	if left := s.Timing.Linger - waited; left > 0 {
 		return now.Add(min(left, max(500*time.Millisecond, min(waited/2, 10*time.Second)))), false, nil
 	}

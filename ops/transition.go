@@ -197,7 +197,7 @@ func (t *turn) beforeStart(in Input) error {
 }
 
 func (t *turn) starting(in Input) error {
-	if late, ok := in.(Created); ok && t.op.State == Failed && t.op.Reason == ReasonOutcomeUnknown && len(t.op.Pipelines) == 0 {
+	if late, ok := in.(Created); ok && t.op.State.Final() && t.op.InDoubt() {
 		t.reopen("", "")
 		t.created(late)
 		return nil
@@ -327,7 +327,7 @@ func (t *turn) retry(in RetryAsked) error {
 	from, before := t.op.State, t.op
 	t.newRun()
 	t.op.Key, t.op.Number = in.Key, in.Number
-	if before.Reason == ReasonOutcomeUnknown {
+	if before.Reason == ReasonOutcomeUnknown || before.InDoubt() {
 		// It may run after all: the same request again, so that it is looked for before it is sent.
 		t.op.Key, t.op.Number, t.op.ServerTime, t.op.Lost = before.Key, before.Number, before.ServerTime, max(1, before.Lost)
 	}
@@ -346,6 +346,9 @@ func (t *turn) reopen(reason Reason, detail string) {
 	o.Key, o.Number, o.ServerTime, o.Lost = before.Key, before.Number, before.ServerTime, before.Lost
 	o.Pipelines, o.StartedAt = before.Pipelines, t.now
 	o.State, o.Reason, o.Detail = Running, reason, detail
+	if before.InDoubt() || before.Reason == ReasonOutcomeUnknown {
+		o.CancelBy, o.CancelAt = before.CancelBy, before.CancelAt // the wish still stands
+	}
 	t.event(EventReopened, before.State, Actor{})
 }
 

@@ -101,7 +101,7 @@ func TestF04_ClaimUnderWayIsNotLeftBehind(t *testing.T) {
 	queued := func(n int) {
 		for {
 			s.writer.mu.Lock()
-			have := len(s.writer.queue)
+			have := len(s.writer.queue) + len(s.writer.late)
 			s.writer.mu.Unlock()
 			if have == n {
 				return

@@ -65,8 +65,11 @@ func (a *Adapter) call(ctx context.Context, p *project, r request) (answer, erro
 		err = &gl.ErrorResponse{StatusCode: resp.StatusCode, Response: resp.Response}
 	}
 	if err != nil {
-		return answer{}, a.failure(p, r, x, resp, err)
+		failed := a.failure(p, r, x, resp, err)
+		a.denied.note(p, r, failed)
+		return answer{}, failed
 	}
+	a.denied.note(p, r, nil)
 	return answer{Response: resp, next: x.next}, nil
 }
 

@@ -252,7 +252,9 @@ func (a *Adapter) Recent(ctx context.Context, name string, since time.Time, know
 			return found, err
 		}
 		for _, j := range all {
-			if known(j.pipeline(p.name, ops.RoleRoot).Ref) {
+			// What was read is remembered, so that the next try gets further.
+			id := pipelineID{p.host.origin, j.ID}
+			if _, bare := a.bare.get(id); bare || known(j.pipeline(p.name, ops.RoleRoot).Ref) {
 				continue
 			}
 			vars, err := a.variables(ctx, p, j.ID)
@@ -260,6 +262,9 @@ func (a *Adapter) Recent(ctx context.Context, name string, since time.Time, know
 			if errors.As(err, &e) && e.Reason == ops.ReasonOutcomeUnknown {
 				a.log.WarnContext(ctx, "a pipeline may not be looked into; it is not restored",
 					"project", p.name, "pipeline", j.ID)
+				if e.Code == ops.CodeDenied {
+					a.bare.put(id, true)
+				}
 				continue
 			}
 			if err != nil {
@@ -267,6 +272,8 @@ func (a *Adapter) Recent(ctx context.Context, name string, since time.Time, know
 			}
 			if ref := reference(vars); ref != "" {
 				found = append(found, ops.Found{Pipeline: j.pipeline(p.name, ops.RoleRoot), Reference: ref})
+			} else if len(vars) > 0 {
+				a.bare.put(id, true)
 			}
 		}
 	}

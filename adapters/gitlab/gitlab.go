@@ -32,6 +32,7 @@ const (
 	defaultMaxBody = 8 << 20
 	defaultRate    = 10
 	defaultBurst   = 30
+	burstSeconds   = 3 // how many seconds' worth of calls may come at once
 
 	// perPage is the most entries that GitLab gives in one answer (doc/api/rest/_index.md).
 	perPage = 100
@@ -59,6 +60,9 @@ type Config struct {
 	// GitLab.com allows 33 a second.
 	Rate  float64
 	Burst int
+	// Rates are the rates of single GitLabs, by the BaseURL of their projects, instead of Rate; three
+	// times as many calls may come at once.
+	Rates map[string]float64
 	// Clock is required.
 	Clock clock.Clock
 	// Logger receives what is odd but no error. Nil discards.
@@ -97,8 +101,10 @@ type Adapter struct {
 	maxBody  int64
 	scrub    *strings.Replacer
 	carried  *memo[pipelineID, []string]
-	reading  singleflight.Group // of what fills carried
+	bare     *memo[pipelineID, bool] // pipelines that carry no reference, or may not be looked into
+	reading  singleflight.Group      // of what fills carried
 	titles   *memo[commitID, []mention]
+	denied   *denials
 }
 
 var (
@@ -163,7 +169,9 @@ func New(cfg Config) (*Adapter, error) {
 		maxBody:  cfg.MaxBody,
 		scrub:    scrubber(cfg.Projects),
 		carried:  newMemo[pipelineID, []string](maxRuledOut),
+		bare:     newMemo[pipelineID, bool](maxRuledOut),
 		titles:   newMemo[commitID, []mention](maxTitles),
+		denied:   &denials{all: map[denial]error{}},
 	}
 	hosts := map[string]*host{}
 	for name, p := range cfg.Projects {
@@ -195,9 +203,13 @@ func newHost(cfg Config, base string, allowed map[string]bool) (*host, error) {
 	if !allowed[o] {
 		return nil, fmt.Errorf("%s is not among the allowed hosts", o)
 	}
+	perSecond, burst := cfg.Rate, cfg.Burst
+	if own := cfg.Rates[base]; own > 0 {
+		perSecond, burst = own, max(1, int(burstSeconds*own))
+	}
 	lim := &limiter{
-		clock: cfg.Clock, bucket: rate.NewLimiter(rate.Limit(cfg.Rate), cfg.Burst),
-		reserve:  rate.NewLimiter(rate.Limit(cfg.Rate/2), max(1, cfg.Burst/2)),
+		clock: cfg.Clock, bucket: rate.NewLimiter(rate.Limit(perSecond), burst),
+		reserve:  rate.NewLimiter(rate.Limit(perSecond/2), max(1, burst/2)),
 		patience: cfg.Timeout / 2, // the wait counts as part of the call, which needs time as well
 	}
 	next := cfg.Transport

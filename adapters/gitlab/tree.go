@@ -93,9 +93,19 @@ func (w *walk) rest(ctx context.Context) error {
 }
 
 func (w *walk) replaced(k ops.Pipeline) bool {
-	return k.Role == ops.RoleChild && k.Bridge != "" && slices.ContainsFunc(w.out.Pipelines, func(p ops.Pipeline) bool {
-		return p.Role == ops.RoleChild && p.Parent == k.Parent && p.Bridge == k.Bridge && p.Ref.ID > k.Ref.ID
-	})
+	for depth := 0; k.Role == ops.RoleChild && depth <= maxDepth; depth++ {
+		if k.Bridge != "" && slices.ContainsFunc(w.out.Pipelines, func(p ops.Pipeline) bool {
+			return p.Role == ops.RoleChild && p.Parent == k.Parent && p.Bridge == k.Bridge && p.Ref.ID > k.Ref.ID
+		}) {
+			return true
+		}
+		parent, ok := w.known[k.Parent]
+		if !ok {
+			return false
+		}
+		k = parent
+	}
+	return false
 }
 
 // inside keeps a 404 below the root from being taken for the root's.

@@ -355,3 +355,45 @@ func TestJobsAreListedOldestFirst(t *testing.T) {
 		t.Errorf("unknown pipeline: got %v, want not_found", err)
 	}
 }
+
+// Of a bridge that was retried, nothing that its first pipeline started is read any more.
+func TestTreeLeavesOutWhatARetriedBridgeHadStarted(t *testing.T) {
+	t.Parallel()
+	pipeline := func(id int, status string) string {
+		return fmt.Sprintf(`{"id":%d,"project_id":42,"status":%q,"ref":"main","sha":"x","created_at":"2026-05-04T09:00:00Z","updated_at":"2026-05-04T09:50:00Z"}`, id, status)
+	}
+	bridge := func(id, down int, name string) string {
+		return fmt.Sprintf(`[{"id":%d,"name":%q,"stage":"a","status":"success","downstream_pipeline":%s}]`, id, name, pipeline(down, "success"))
+	}
+	answers := map[string]string{
+		"1": pipeline(1, "success"), "1/jobs": "[]", "1/bridges": bridge(11, 4, "deploy"),
+		"4": pipeline(4, "success"), "4/jobs": "[]", "4/bridges": bridge(12, 5, "helm"),
+		"5": pipeline(5, "success"), "5/jobs": "[]", "5/bridges": "[]",
+		"2": pipeline(2, "failed"), "2/jobs": "[]", "2/bridges": "[]",
+		"3": pipeline(3, "failed"), "3/jobs": `[{"id":7,"name":"old","stage":"a","status":"failed"}]`, "3/bridges": "[]",
+	}
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, ok := answers[strings.TrimPrefix(r.URL.Path, "/api/v4/projects/42/pipelines/")]
+		if !ok {
+			w.WriteHeader(http.StatusNotFound)
+			body = `{"message":"404 Not Found"}`
+		}
+		_, _ = w.Write([]byte(body))
+	}))
+	t.Cleanup(srv.Close)
+	a := newAdapter(t, gitlab.Config{Clock: clock.NewFake(start()), Rate: 1000, Burst: 1000, Projects: map[string]gitlab.Project{
+		"cluster": {BaseURL: srv.URL, ID: 42, Token: secret.New(readToken)},
+	}})
+	ref := func(id int64) ops.PipelineRef { return ops.PipelineRef{Project: "cluster", ID: id} }
+	snap, err := a.Tree(t.Context(), ops.TreeSpec{Root: ref(1), Known: []ops.Pipeline{
+		{Ref: ref(1), Role: ops.RoleRoot, Status: "running"},
+		{Ref: ref(2), Role: ops.RoleChild, Parent: 1, Bridge: "deploy", Status: "failed"},
+		{Ref: ref(3), Role: ops.RoleChild, Parent: 2, Bridge: "helm", Status: "failed"},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(snap.Pipelines) != 3 || len(snap.FailedJobs) > 0 || len(snap.Gone) > 0 {
+		t.Errorf("got %d pipelines, failed jobs %v and %v gone, want the three that count", len(snap.Pipelines), snap.FailedJobs, snap.Gone)
+	}
+}

@@ -3,10 +3,13 @@ package mattermost_test
 import (
 	"context"
 	"net/http"
+	"os"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"ocim/adapters/mattermost"
 	"ocim/adapters/mattermost/mattermosttest"
@@ -238,5 +241,23 @@ func TestSetupStepsNameWhatAnAdministratorNeeds(t *testing.T) {
 	}
 	if strings.Contains(got, "canary") {
 		t.Error("steps show a secret")
+	}
+}
+
+// The page of the documentation says what ocim setup says.
+func TestSetupStepsAreThoseOfTheDocumentation(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile("../../docs/setup-mattermost.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, ok := strings.Cut(string(page), "<!-- steps, checked by a test -->\n```text\n")
+	got, _, end := strings.Cut(rest, "```\n")
+	if !ok || !end {
+		t.Fatal("docs/setup-mattermost.md has no steps")
+	}
+	want := mattermost.SetupSteps(mattermost.Server{Name: "chat", URL: "https://chat.example.org", Teams: []string{"ops"}}, "https://ocim.example.org")
+	if diff := cmp.Diff(got, want); diff != "" {
+		t.Errorf("the steps of docs/setup-mattermost.md are not those of ocim setup; got (-), want (+):\n%s", diff)
 	}
 }

@@ -92,9 +92,9 @@ func seen(t *Terminal, want func(Post) bool) []chattest.Seen {
 func numbered(t *Terminal, ref, label string) (string, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for i, x := range t.buttons {
-		if x.post.Ref == ref && x.post.Message.Buttons[x.index].Label == label {
-			return fmt.Sprint(i + 1), true
+	for i, b := range t.byRef[ref].Message.Buttons {
+		if n := t.numberOf(t.byRef[ref], i); n > 0 && b.Label == label {
+			return fmt.Sprint(n), true
 		}
 	}
 	return "", false

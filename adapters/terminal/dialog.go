@@ -4,10 +4,12 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"slices"
 	"strconv"
 	"strings"
 
 	"ocim/adapters/chat"
+	"ocim/ops"
 )
 
 // openDialog asks for the fields of a dialog one after the other.
@@ -15,13 +17,14 @@ type openDialog struct {
 	dialog chat.Dialog
 	at     int
 	values map[string]string
-	errors map[string]string
+	errors map[string]string // by field, with what was refused in bad
+	bad    map[string]string
 }
 
 func (t *Terminal) openDialog(d chat.Dialog) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.dialog = &openDialog{dialog: d, values: map[string]string{}}
+	t.dialog = &openDialog{dialog: d, values: map[string]string{}, errors: map[string]string{}, bad: map[string]string{}}
 	t.showDialog(t.dialog.lines())
 }
 
@@ -89,13 +92,20 @@ func (d *openDialog) ask() string {
 	return s + ">"
 }
 
-// offered is what an empty line stands for: what was typed before the dialog was sent back, or the
-// field's default.
+// offered is what an empty line stands for: what was typed before the dialog was sent back, or else
+// the field's default. What is known to be refused is not offered.
 func (d *openDialog) offered(f chat.Field) string {
-	if old, ok := d.values[f.Name]; ok {
+	fits := func(v string) bool {
+		_, known := choice(f.Options, v)
+		return (d.errors[f.Name] == "" || v != d.bad[f.Name]) && (f.Kind != chat.FieldChoice || known)
+	}
+	if old, ok := d.values[f.Name]; ok && fits(old) {
 		return old
 	}
-	return f.Default
+	if fits(f.Default) {
+		return f.Default
+	}
+	return ""
 }
 
 // lines is the whole dialog: what was answered and what is asked now.
@@ -108,11 +118,19 @@ func (d *openDialog) lines() []string {
 		if i < d.at {
 			out = append(out, "│ "+chat.Clean(f.Label)+": "+chat.Clean(d.values[f.Name]))
 		}
-		if e := d.errors[f.Name]; e != "" {
-			out = append(out, "│ ⚠️ "+chat.Clean(f.Label)+": "+chat.Clean(e))
+		if i != d.at {
+			out = append(out, d.trouble(f)...)
 		}
 	}
 	return append(out, d.question()...)
+}
+
+// trouble is what is wrong with a field, if anything.
+func (d *openDialog) trouble(f chat.Field) []string {
+	if e := d.errors[f.Name]; e != "" {
+		return []string{"│ ⚠️ " + chat.Clean(f.Label) + ": " + chat.Clean(e)}
+	}
+	return nil
 }
 
 // maxOptions bounds the options that are listed; others can be typed.
@@ -122,6 +140,7 @@ const maxOptions = 20
 func (d *openDialog) question() []string {
 	var out []string
 	if f, ok := d.field(); ok {
+		out = d.trouble(f)
 		for n, o := range f.Options {
 			if n == maxOptions {
 				out = append(out, "│   …")
@@ -141,8 +160,18 @@ func (d *openDialog) question() []string {
 func (t *Terminal) answerDialog(ctx context.Context, line string) {
 	t.mu.Lock()
 	d := t.dialog
-	if f, ok := d.field(); ok {
-		if !d.answer(f, line) || d.at < len(d.dialog.Fields) {
+	f, asking := d.field()
+	if line == "" && asking {
+		line = d.offered(f)
+	}
+	t.mu.Unlock()
+	var more []chat.Option
+	if _, known := choice(f.Options, line); asking && f.Kind == chat.FieldSearch && line != "" && !known {
+		more = t.send(ctx, chat.Incoming{Kind: chat.Suggest, Dialog: d.dialog.Name, State: d.dialog.State, Field: f.Name, Text: line}).Options
+	}
+	t.mu.Lock()
+	if asking {
+		if !d.answer(f, line, more) || d.at < len(d.dialog.Fields) {
 			t.showDialog(d.question())
 			t.mu.Unlock()
 			return
@@ -161,23 +190,72 @@ func (t *Terminal) answerDialog(ctx context.Context, line string) {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.dialog = &openDialog{dialog: d.dialog, values: d.values, errors: ans.Errors}
+	t.dialog = &openDialog{dialog: d.dialog, values: d.values, errors: maps.Clone(ans.Errors), bad: maps.Clone(d.values)}
 	t.showDialog(t.dialog.lines())
 }
 
 // answer takes line as the value of f and goes on to the next field. It reports false, and stays,
-// if a value is needed and none was given. An empty line takes what is offered.
-func (d *openDialog) answer(f chat.Field, line string) bool {
-	if line == "" {
-		line = d.offered(f)
-	}
+// if a value is needed and none was given, or if it is not among those to choose from, which are the
+// field's and more.
+func (d *openDialog) answer(f chat.Field, line string, more []chat.Option) bool {
 	if line == "" && !f.Optional {
 		return false
 	}
-	if n, err := strconv.Atoi(line); err == nil && n >= 1 && n <= len(f.Options) {
-		line = f.Options[n-1].Value
+	if line != "" && (f.Kind == chat.FieldChoice || f.Kind == chat.FieldSearch) {
+		value, ok := choice(f.Options, line)
+		if !ok {
+			value, ok = choice(more, line)
+		}
+		if !ok {
+			d.refuse(f, line, slices.Concat(f.Options, more))
+			return false
+		}
+		line = value
 	}
+	delete(d.errors, f.Name)
 	d.values[f.Name] = line
 	d.at++
 	return true
 }
+
+// refuse says that line is none of the options, and which ones it may have meant.
+func (d *openDialog) refuse(f chat.Field, line string, all []chat.Option) {
+	const most = 3
+	lower := strings.ToLower(line)
+	var near []string
+	for _, o := range all {
+		like := strings.Contains(strings.ToLower(o.Value+" "+o.Label), lower) || len(ops.Nearest(lower, []string{name(o)}, 1)) > 0
+		if like && !slices.Contains(near, o.Value) {
+			near = append(near, o.Value)
+		}
+	}
+	text := fmt.Sprintf("%q is not one of them.", chat.Cut(line, 40))
+	if _, err := strconv.Atoi(line); err == nil {
+		text = fmt.Sprintf("there is no choice %s.", chat.Cut(line, 40))
+	} else if len(near) > 0 {
+		text += " Did you mean " + strings.Join(near[:min(most, len(near))], ", ") + "?"
+	}
+	d.errors[f.Name], d.bad[f.Name] = text, line
+}
+
+// choice finds the option that line stands for: by its number, by its value or label, or by its name
+// if no other option has it.
+func choice(options []chat.Option, line string) (value string, ok bool) {
+	if n, err := strconv.Atoi(line); err == nil && n >= 1 && n <= len(options) {
+		return options[n-1].Value, true
+	}
+	found := 0
+	for _, o := range options {
+		if strings.EqualFold(line, o.Value) || strings.EqualFold(line, o.Label) {
+			return o.Value, true
+		}
+		if strings.EqualFold(line, name(o)) {
+			value = o.Value
+			found++
+		}
+	}
+	return value, found == 1
+}
+
+// name is what stands behind the last slash of an option's value: the instance of cluster/instance.
+func name(o chat.Option) string { return o.Value[strings.LastIndexByte(o.Value, '/')+1:] }

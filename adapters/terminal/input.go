@@ -114,14 +114,19 @@ func (t *Terminal) people() string {
 
 func (t *Terminal) press(ctx context.Context, n int) {
 	t.mu.Lock()
-	if n < 1 || n > len(t.buttons) {
+	if n < 1 || n > len(t.numbers) {
 		t.mu.Unlock()
 		t.Say(fmt.Sprintf("There is no button %d.", n))
 		return
 	}
-	post, button := t.buttons[n-1].post, t.buttons[n-1].post.Message.Buttons[t.buttons[n-1].index]
+	was := t.numbers[n-1].label
+	ref, token, ok := t.numbered(n)
 	t.mu.Unlock()
-	t.send(ctx, chat.Incoming{Kind: chat.Click, Button: button.Token, Message: post.Ref})
+	if !ok {
+		t.Say(fmt.Sprintf("Button %d, %s, is gone; nothing was done.", n, chat.Clean(was)))
+		return
+	}
+	t.send(ctx, chat.Incoming{Kind: chat.Click, Button: token, Message: ref})
 }
 
 // send hands one request of the current person to the handler and shows the answer.

@@ -47,7 +47,7 @@ type Terminal struct {
 	mu      sync.Mutex
 	posts   []*Post
 	byRef   map[string]*Post
-	buttons []pressable
+	numbers []button // by number, less one; grows only
 	who     Person
 	dialog  *openDialog
 	changed chan struct{}
@@ -66,11 +66,12 @@ type Post struct {
 	Edits   int
 }
 
-// pressable is a button that has a number.
-type pressable struct {
-	post  *Post
-	index int // in the message's buttons
+// button is what makes a button the same one, whatever else becomes of its message.
+type button struct {
+	ref, verb, label string
 }
+
+func identity(p *Post, b chat.Button) button { return button{p.Ref, b.Verb, b.Label} }
 
 // New returns a Terminal; the first person types. Bind must be called before Run.
 func New(cfg Config) *Terminal {
@@ -191,7 +192,7 @@ func (t *Terminal) Until(ctx context.Context, done func([]Post) bool) error {
 
 // touched shows a change and tells those who wait. The caller holds the lock.
 func (t *Terminal) touched(p *Post, edit bool) {
-	t.number()
+	t.number(p)
 	if t.cfg.Size == nil {
 		t.transcript(p, edit)
 	} else {
@@ -201,22 +202,34 @@ func (t *Terminal) touched(p *Post, edit bool) {
 	t.changed = make(chan struct{})
 }
 
-// number gives every button that can still be pressed a number; those of the newest messages keep
-// the lowest, and no more than nine are offered.
-func (t *Terminal) number() {
-	t.buttons = t.buttons[:0]
-	for _, p := range slices.Backward(t.posts) {
-		for i, b := range p.Message.Buttons {
-			if b.Token != "" && len(t.buttons) < 9 {
-				t.buttons = append(t.buttons, pressable{p, i})
-			}
+// number gives every new button of a post the next number. A number is never given to another
+// button: who types one has read it a moment ago, and the message may have changed since.
+func (t *Terminal) number(p *Post) {
+	for _, b := range p.Message.Buttons {
+		if b.Token != "" && !slices.Contains(t.numbers, identity(p, b)) {
+			t.numbers = append(t.numbers, identity(p, b))
 		}
 	}
 }
 
 // numberOf is the number of a post's button, 0 if it has none.
 func (t *Terminal) numberOf(p *Post, index int) int {
-	return slices.Index(t.buttons, pressable{p, index}) + 1
+	b := p.Message.Buttons[index]
+	if b.Token == "" {
+		return 0
+	}
+	return slices.Index(t.numbers, identity(p, b)) + 1
+}
+
+// numbered finds the button of a number; ok is false if its message no longer has it.
+func (t *Terminal) numbered(n int) (ref, token string, ok bool) {
+	want := t.numbers[n-1]
+	for _, b := range t.byRef[want.ref].Message.Buttons {
+		if b.Token != "" && b.Verb == want.verb && b.Label == want.label {
+			return want.ref, b.Token, true
+		}
+	}
+	return "", "", false
 }
 
 // transcriptWidth is the width of lines where no screen has one.

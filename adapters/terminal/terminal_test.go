@@ -144,7 +144,7 @@ func TestTranscript(t *testing.T) {
 ✎ edited in place
 ┃ deploy demo · succeeded
 ┃ Instance   demo on eu
-┃ [1] Logs
+┃ [2] Logs
 
 ↳ in the thread
     ┃ deploy demo · failed
@@ -231,26 +231,36 @@ func TestButtonsByNumber(t *testing.T) {
 	d := newDesk(t, nil, nil)
 	old := d.post(t, card("old", "Cancel", "Logs"))
 	recent := d.post(t, card("new", "Retry", "Logs"))
-	for n, want := range map[string]struct{ token, ref string }{
-		"1": {"token of Retry", recent}, "2": {"token of Logs", recent}, "3": {"token of Cancel", old}, "4": {"token of Logs", old},
-	} {
+	presses := func(n, token, ref string) {
+		t.Helper()
 		d.types(t, n)
-		if in := d.last(t); in.Kind != chat.Click || in.Button != want.token || in.Message != want.ref {
-			t.Errorf("%s: got %+v, want a click with %q on %s", n, in, want.token, want.ref)
+		if in := d.last(t); in.Kind != chat.Click || in.Button != token || in.Message != ref {
+			t.Errorf("%s: got %+v, want a click with %q on %s", n, in, token, ref)
 		}
 	}
-	if err := d.Update(t.Context(), d.Here(), recent, card("done")); err != nil {
+	presses("1", "token of Cancel", old)
+	presses("2", "token of Logs", old)
+	presses("3", "token of Retry", recent)
+	presses("4", "token of Logs", recent)
+
+	// The message changes between reading and typing: no number presses another button.
+	if err := d.Update(t.Context(), d.Here(), old, card("failed", "Retry", "Logs")); err != nil {
 		t.Fatal(err)
 	}
-	d.types(t, "1") // the numbers move up
-	if in := d.last(t); in.Button != "token of Cancel" {
-		t.Errorf("got %+v, want the old card's first button", in)
-	}
 	before := len(d.seen)
-	d.types(t, "3")
-	if len(d.seen) != before {
-		t.Error("a button that is gone was pressed")
+	d.out.take()
+	d.types(t, "1")
+	if got := d.out.take(); len(d.seen) != before || !strings.Contains(got, "Button 1, Cancel, is gone; nothing was done.") {
+		t.Errorf("got %d more requests and %q, want none and that the button is gone", len(d.seen)-before, got)
 	}
+	presses("2", "token of Logs", old)
+	presses("5", "token of Retry", old)
+
+	// It comes back under its number.
+	if err := d.Update(t.Context(), d.Here(), old, card("running", "Cancel", "Logs")); err != nil {
+		t.Fatal(err)
+	}
+	presses("1", "token of Cancel", old)
 }
 
 func deploy() chat.Dialog {
@@ -290,7 +300,8 @@ func TestTranscriptShowsEveryQuestionOfADialog(t *testing.T) {
 			"an optional one; the form comes back with what is wrong", "",
 			"╭─ Deploy\n│ Choose.\n│ ⚠️ Version: no such version\n│   1) demo on eu\n│   2) shop on eu\n╰─ Instance (enter for eu/shop)>\n\n",
 		},
-		{"enter keeps what was typed before", "", "│ a tag\n╰─ Version (enter for bad)>\n\n"},
+		{"enter keeps what was typed before, but not what was refused", "", "│ ⚠️ Version: no such version\n│ a tag\n╰─ Version>\n\n"},
+		{"so that something must be typed", "", "│ ⚠️ Version: no such version\n│ a tag\n╰─ Version>\n\n"},
 		{"and a new value replaces it", "21.0.1", "╰─ Why (enter for none)>\n\n"},
 		{"the end", "because", ""},
 	} {
@@ -306,6 +317,88 @@ func TestTranscriptShowsEveryQuestionOfADialog(t *testing.T) {
 	}
 	if _, open := d.Asking(); open {
 		t.Error("the form is still open")
+	}
+}
+
+func TestChoiceIsCheckedAtItsPrompt(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name  string
+		typed string
+		taken string // the value, or empty
+		told  string
+	}{
+		{"a number", "2", "eu/shop", ""},
+		{"a number of none", "9", "", "there is no choice 9."},
+		{"zero", "0", "", "there is no choice 0."},
+		{"a value", "EU/Demo", "eu/demo", ""},
+		{"a label", "demo on eu", "eu/demo", ""},
+		{"the name alone", "shop", "eu/shop", ""},
+		{"the beginning of a name", "dem", "", `"dem" is not one of them. Did you mean eu/demo?`},
+		{"a slip", "dmeo", "", `"dmeo" is not one of them. Did you mean eu/demo?`},
+		{"a name that two have", "twin", "", `"twin" is not one of them. Did you mean eu/twin, us/twin?`},
+		{"one that the handler finds", "far", "eu/far", ""},
+		{"nothing like them", "nonsense", "", `"nonsense" is not one of them.`},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			d := newDesk(t, nil, nil)
+			dialog := deploy()
+			f := &dialog.Fields[0]
+			f.Kind, f.Default = chat.FieldSearch, ""
+			f.Options = append(f.Options, chat.Option{Label: "twin on eu", Value: "eu/twin"}, chat.Option{Label: "twin on us", Value: "us/twin"})
+			d.answer = func(ctx context.Context, in chat.Incoming) chat.Answer {
+				switch {
+				case in.Kind == chat.Command:
+					_ = in.Reply.OpenDialog(ctx, dialog)
+				case in.Kind == chat.Suggest && in.Text == "far" && in.State == "s" && in.Field == "instance":
+					return chat.Answer{Options: []chat.Option{{Label: "far on eu", Value: "eu/far"}}}
+				}
+				return chat.Answer{}
+			}
+			d.types(t, "deploy")
+			d.out.take()
+			d.types(t, tt.typed)
+			asked, _ := d.Asking()
+			got := d.out.take()
+			if tt.taken == "" {
+				if asked != "instance" || !strings.Contains(got, "⚠️ Instance: "+tt.told) || !strings.HasSuffix(got, "╰─ Instance>\n\n") {
+					t.Errorf("got %s, asked for %q, want %q and the same question", got, asked, tt.told)
+				}
+				return
+			}
+			d.types(t, "21.0.1", "")
+			if in := d.last(t); in.Values["instance"] != tt.taken {
+				t.Errorf("got %q, want %q; the terminal said %s", in.Values["instance"], tt.taken, got)
+			}
+		})
+	}
+}
+
+func TestInvalidDefaultIsNotOffered(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t, nil, nil)
+	dialog := deploy()
+	dialog.Fields[0].Default, dialog.Fields[1].Default = "eu/gone", "bad"
+	d.asks(dialog)
+	d.out.take()
+	d.types(t, "deploy")
+	if got := d.out.take(); !strings.HasSuffix(got, "╰─ Instance>\n\n") {
+		t.Errorf("got %s, want no choice offered that is none", got)
+	}
+	d.types(t, "1")
+	if got := d.out.take(); !strings.HasSuffix(got, "╰─ Version (enter for bad)>\n\n") {
+		t.Errorf("got %s, want the default offered", got)
+	}
+	d.types(t, "", "") // sends it, and it comes back
+	d.types(t, "7")
+	if got := d.out.take(); !strings.HasSuffix(got, "⚠️ Instance: there is no choice 7.\n│   1) demo on eu\n│   2) shop on eu\n╰─ Instance (enter for eu/demo)>\n\n") {
+		t.Errorf("got %s, want what was chosen before offered", got)
+	}
+	d.types(t, "")
+	if got := d.out.take(); !strings.HasSuffix(got, "╰─ Version>\n\n") {
+		t.Errorf("got %s, want no default offered that was refused", got)
 	}
 }
 

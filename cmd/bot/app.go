@@ -53,7 +53,7 @@ type App struct {
 	chats    map[string]chat.Platform
 	runners  []runner
 	reins    *reins
-	reached  *chatState
+	reached  *health
 
 	public, adminL net.Listener
 }
@@ -97,7 +97,7 @@ func newApp(ctx context.Context, cfg *config.Config, opt appOptions) (_ *App, er
 	if err := a.platforms(signer); err != nil {
 		return nil, err
 	}
-	a.reached = newChatState(a.chats, a.metrics.registry)
+	a.reached = newHealth(a.chats, a.gitlab.Degraded, a.metrics.registry)
 	if err := a.hooks(); err != nil {
 		return nil, err
 	}
@@ -137,7 +137,7 @@ func (a *App) domain(signer *ops.Signer) error {
 		timing.Fast, timing.Slow = a.cfg.Polling.Fast, a.cfg.Polling.Slow
 	}
 	a.gitlab, err = gitlab.New(gitlab.Config{
-		Projects: gitlabProjects(a.cfg), Timeout: timeout, Clock: a.opt.clock, Logger: a.opt.log,
+		Projects: gitlabProjects(a.cfg), Rates: gitlabRates(a.cfg), Timeout: timeout, Clock: a.opt.clock, Logger: a.opt.log,
 	})
 	if err != nil {
 		return err
@@ -206,6 +206,7 @@ func (a *App) Run(ctx context.Context) error {
 	back.start(func() error { return a.store.Work(behind, ops.JobAdvance, 10, a.reins.job(a.service.Advance)) })
 	back.start(func() error { return a.store.Work(behind, ops.JobDeliver, 10, a.reins.job(a.notifier.Deliver)) })
 	back.start(func() error { return a.tick(behind) })
+	back.start(func() error { a.watchTokens(behind); return nil })
 	for _, r := range a.runners {
 		back.start(func() error { return r.Run(behind) })
 	}
@@ -290,15 +291,16 @@ func (a *App) recover(ctx context.Context) bool {
 }
 
 func (a *App) tick(ctx context.Context) error {
-	recovered := false
+	recovered, try := false, 0
 	for n := 0; ; n++ {
 		if woken, err := a.store.Sweep(ctx); err != nil {
 			a.opt.log.Warn("sweep", "err", err)
 		} else if woken > 0 {
 			a.opt.log.Info("swept", "count", woken)
 		}
-		if !recovered {
+		if !recovered && n >= try {
 			recovered = a.recover(ctx)
+			try = n + min(max(1, n), 120) // each time after twice as long, at last once an hour
 		}
 		if n%120 == 0 { // once an hour
 			if err := a.store.Prune(ctx); err != nil {

@@ -118,13 +118,31 @@ func setupCommand() *cobra.Command {
 	c := &cobra.Command{Use: "setup", Short: "print what to set up in Slack, Mattermost and GitLab", Args: noArgs}
 	path := configFlag(c)
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		cfg, err := load(*path)
+		cfg, missing, err := outline(*path)
 		if err != nil {
 			return err
 		}
-		return printSetup(cfg, c.OutOrStdout())
+		if err := printSetup(cfg, c.OutOrStdout()); err != nil {
+			return err
+		}
+		printMissing(missing, c.OutOrStdout())
+		return nil
 	}
 	return c
+}
+
+// printMissing lists the secrets that are yet to be made. Whoever asks for the steps that make them
+// cannot have them all.
+func printMissing(missing config.Problems, out io.Writer) {
+	if len(missing) == 0 {
+		_, _ = fmt.Fprintln(out, "Every secret is in its place. Next: ocim check --connect")
+		return
+	}
+	_, _ = fmt.Fprintln(out, "Still to do: these secrets are not in their places yet. key you make yourself: openssl rand -base64 48")
+	for _, m := range missing {
+		_, _ = fmt.Fprintln(out, "  "+m.String())
+	}
+	_, _ = fmt.Fprintln(out, "Then: ocim check --connect")
 }
 
 func printSetup(cfg *config.Config, out io.Writer) error {
@@ -151,7 +169,8 @@ func printSetup(cfg *config.Config, out io.Writer) error {
 	for _, pr := range cfg.Projects {
 		p("GitLab project %s (id %d)\n", pr.Name, pr.ID)
 		p("1. A user of its own for the bot, Developer in the project, with the right to run pipelines on %s.", pr.Ref)
-		p("2. As that user: a token with scope read_api for token, and one with scope api for write_token (to cancel).")
+		p("2. As that user: a token with scope read_api for token, and one with scope api for write_token: it cancels")
+		p("   pipelines, and starts them where an operation says start: pipeline. Without it ocim does neither.")
 		p("3. As that user: Settings > CI/CD > Pipeline trigger tokens: make one for trigger_token. The token that reads must belong to the same")
 		p("   user, since GitLab shows a pipeline's variables only to Maintainers and to whoever triggered it.")
 		if cfg.PublicURL != "" {
@@ -162,41 +181,53 @@ func printSetup(cfg *config.Config, out io.Writer) error {
 	return nil
 }
 
-// chatTries are the harmless questions that check --connect asks chat platforms.
-func chatTries(cfg *config.Config, s *slack.Adapter, m *mattermost.Adapter) []connectionTry {
+// chatTries are the harmless questions that check --connect asks chat platforms, each workspace on
+// its own, so that one does not hide another.
+func chatTries(cfg *config.Config, m *mattermost.Adapter) ([]connectionTry, error) {
 	var out []connectionTry
-	if s != nil {
-		out = append(out, connectionTry{"slack", func(ctx context.Context) (string, error) { return "", s.Check(ctx) }})
+	all := (&App{cfg: cfg, opt: appOptions{clock: clock.System{}, log: slog.New(slog.DiscardHandler)}}).slackConfig()
+	for i, w := range all.Workspaces {
+		one := all
+		one.Workspaces = all.Workspaces[i : i+1]
+		s, err := slack.New(one, silentHandler{})
+		if err != nil {
+			return nil, err
+		}
+		at := fmt.Sprintf("slack[%d]", i)
+		out = append(out, connectionTry{"slack workspace " + w.TeamID, at + ".api_url", at + ".bot_token", func(ctx context.Context) (string, error) {
+			return "", s.Check(ctx)
+		}})
 	}
-	for _, server := range cfg.Mattermost {
-		out = append(out, connectionTry{"mattermost server " + server.Name, func(ctx context.Context) (string, error) {
+	for i, server := range cfg.Mattermost {
+		at := fmt.Sprintf("mattermost[%d]", i)
+		out = append(out, connectionTry{"mattermost server " + server.Name, at + ".url", at + ".bot_token", func(ctx context.Context) (string, error) {
 			return "", m.Check(ctx, server.Name)
 		}})
 	}
-	return out
+	return out, nil
 }
 
-// buildChats makes the chat platforms as serve does, but with nothing behind them. What is not
-// configured is nil. No call is made.
-func buildChats(cfg *config.Config) (s *slack.Adapter, m *mattermost.Adapter, err error) {
+// buildChats makes the chat platforms as serve does, but with nothing behind them, and returns
+// Mattermost, nil if there is none. No call is made.
+func buildChats(cfg *config.Config) (m *mattermost.Adapter, err error) {
 	app := &App{cfg: cfg, opt: appOptions{clock: clock.System{}, log: slog.New(slog.DiscardHandler)}}
 	if len(cfg.Slack) > 0 {
-		if s, err = slack.New(app.slackConfig(), silentHandler{}); err != nil {
-			return nil, nil, err
+		if _, err := slack.New(app.slackConfig(), silentHandler{}); err != nil {
+			return nil, err
 		}
 	}
 	if len(cfg.Mattermost) > 0 {
 		signer, err := newSigner(cfg)
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 		c := app.mattermostConfig(signer)
 		c.Tokens = noTokens{}
 		if m, err = mattermost.New(c, silentHandler{}); err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 	}
-	return s, m, nil
+	return m, nil
 }
 
 type silentHandler struct{}

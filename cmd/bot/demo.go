@@ -120,7 +120,10 @@ func (d *demo) deploy(ctx context.Context) error {
 	if err := d.typed(ctx, "/ocim deploy demo version=21.0.1 why=\"new theme\"", "Accepted"); err != nil {
 		return err
 	}
-	return d.until(ctx, from, "deploy of demo", "deploy demo · succeeded")
+	if err := d.until(ctx, from, "deploy of demo", "deploy demo · succeeded"); err != nil {
+		return err
+	}
+	return d.until(ctx, from, "end of demo", "deploy of demo on eu succeeded")
 }
 
 func (d *demo) refusals(ctx context.Context) error {
@@ -131,7 +134,7 @@ func (d *demo) refusals(ctx context.Context) error {
 	if err := d.term.Type(ctx, ":as bob"); err != nil {
 		return err
 	}
-	if err := d.typed(ctx, "/ocim deploy demo", "You may not start operations", "not_allowed"); err != nil {
+	if err := d.typed(ctx, "/ocim deploy demo", "You may not start operations", "not_allowed", ":as alice"); err != nil {
 		return err
 	}
 	return d.term.Type(ctx, ":as alice")
@@ -146,7 +149,10 @@ func (d *demo) failure(ctx context.Context) error {
 	if err := d.until(ctx, from, "deploy of shop", "deploy shop · failed", "init"); err != nil {
 		return err
 	}
-	return d.until(ctx, from, "log of shop", "Last lines of", "secrets redacted")
+	if err := d.until(ctx, from, "log of shop", "Last lines of", "secrets redacted"); err != nil {
+		return err
+	}
+	return d.until(ctx, from, "end of shop", "deploy of shop on eu failed")
 }
 
 func (d *demo) retry(ctx context.Context) error {
@@ -174,6 +180,9 @@ func (d *demo) cancel(ctx context.Context) error {
 		return err
 	}
 	if err := d.until(ctx, from, "cancel of campus", "deploy campus · canceled"); err != nil {
+		return err
+	}
+	if err := d.until(ctx, from, "end of the cancel", "deploy of campus on eu was canceled"); err != nil {
 		return err
 	}
 	return d.typed(ctx, "/ocim operations", "Last operations")

@@ -88,6 +88,18 @@ func gitlabProjects(cfg *config.Config) map[string]gitlab.Project {
 	return out
 }
 
+// gitlabRates are the calls per second to each GitLab, by its address. Two entries with the same
+// address share one allowance, the smaller.
+func gitlabRates(cfg *config.Config) map[string]float64 {
+	out := map[string]float64{}
+	for _, g := range cfg.GitLab {
+		if r, known := out[g.URL]; !known || float64(g.Rate) < r {
+			out[g.URL] = float64(g.Rate)
+		}
+	}
+	return out
+}
+
 func hookHosts(cfg *config.Config) []gitlab.HookHost {
 	var out []gitlab.HookHost
 	for _, g := range cfg.GitLab {

@@ -99,6 +99,15 @@ func load(path string) (*config.Config, error) {
 	return cfg, nil
 }
 
+// outline reads the configuration without its secrets; missing are those that are yet to be made.
+func outline(path string) (cfg *config.Config, missing config.Problems, err error) {
+	cfg, missing, err = config.Outline(path, os.Environ())
+	if err != nil {
+		return nil, nil, fmt.Errorf("%w: %s is not usable:\n%w", errUsage, path, err)
+	}
+	return cfg, missing, nil
+}
+
 // newLog returns a logger that redacts secrets and escapes control characters.
 func newLog(cfg *config.Config, r *redact.Redactor, w io.Writer) *slog.Logger {
 	var level slog.Level

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -11,6 +13,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"ocim/adapters/chat"
+	"ocim/internal/clock"
+	"ocim/ops"
 )
 
 // readier is a chat platform that can tell which of its workspaces work, with a reason for those
@@ -19,78 +23,114 @@ type readier interface {
 	Readiness() map[string]error
 }
 
-// chatState follows which chats can be reached. A chat that was never reached since the start keeps
-// the bot from being ready: its configuration may be wrong. One that is lost later does not, since
-// the others would lose their bot too.
-type chatState struct {
+// health follows which chats can be reached, and which GitLab projects refuse ocim. The bot is not
+// ready until one chat was reached: nobody would notice that it is up. What else does not work is
+// told and takes nothing away from those for whom it does.
+type health struct {
 	platforms map[string]readier
+	degraded  func() map[string]error // the projects, with the reason of those that are
 
 	mu   sync.Mutex
-	seen map[string]bool // the chats that were reached since the start
+	seen bool // a chat was reached since the start
 }
 
-// newChatState takes those of the chats that can tell, and puts a gauge for each of their
-// workspaces into the registry.
-func newChatState(chats map[string]chat.Platform, registry prometheus.Registerer) *chatState {
-	c := &chatState{platforms: map[string]readier{}, seen: map[string]bool{}}
+// newHealth takes those of the chats that can tell, and puts gauges for their workspaces and for
+// the projects into the registry.
+func newHealth(chats map[string]chat.Platform, degraded func() map[string]error, registry prometheus.Registerer) *health {
+	h := &health{platforms: map[string]readier{}, degraded: degraded}
+	gauge := func(name, help string, labels prometheus.Labels, on func() bool) {
+		registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help, ConstLabels: labels}, func() float64 {
+			if on() {
+				return 1
+			}
+			return 0
+		}))
+	}
 	for platform, p := range chats {
 		r, ok := p.(readier)
 		if !ok {
 			continue
 		}
-		c.platforms[platform] = r
+		h.platforms[platform] = r
 		for workspace := range r.Readiness() {
-			registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-				Name: "ocim_chat_ready", Help: "1 while a workspace of a chat platform works, else 0.",
-				ConstLabels: prometheus.Labels{"platform": platform, "workspace": workspace},
-			}, func() float64 {
-				if r.Readiness()[workspace] != nil {
-					return 0
-				}
-				return 1
-			}))
+			gauge("ocim_chat_ready", "1 while a workspace of a chat platform works, else 0.",
+				prometheus.Labels{"platform": platform, "workspace": workspace}, func() bool { return r.Readiness()[workspace] == nil })
 		}
 	}
-	return c
+	for project := range degraded() {
+		gauge("ocim_gitlab_project_degraded", "1 while GitLab refuses a token of a project, else 0.",
+			prometheus.Labels{"project": project}, func() bool { return degraded()[project] != nil })
+	}
+	return h
 }
 
-// look lists the chats that do not work now, one a line, and reports whether each of all chats has
-// worked at some time since the start.
-func (c *chatState) look() (trouble string, started bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+// look lists what does not work now, one a line, and reports whether a chat has worked at some time
+// since the start, or there is none.
+func (h *health) look() (trouble string, started bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	started = true
 	var lines []string
-	for platform, r := range c.platforms {
+	for platform, r := range h.platforms {
 		for workspace, err := range r.Readiness() {
-			name := platform + " " + workspace
+			started = false
 			if err == nil {
-				c.seen[name] = true
+				h.seen = true
 				continue
 			}
-			started = started && c.seen[name]
-			lines = append(lines, fmt.Sprintf("%s is not ready: %s\n", name, chat.Clean(err.Error())))
+			lines = append(lines, fmt.Sprintf("%s %s is not ready: %s\n", platform, workspace, chat.Clean(err.Error())))
+		}
+	}
+	for project, err := range h.degraded() {
+		if err != nil {
+			lines = append(lines, fmt.Sprintf("gitlab project %s is degraded: %s\n", project, chat.Clean(err.Error())))
 		}
 	}
 	slices.Sort(lines)
-	return strings.Join(lines, ""), started
+	return strings.Join(lines, ""), started || h.seen
 }
 
-// ready is an error until every chat was reached once.
-func (c *chatState) ready() error {
-	if _, started := c.look(); !started {
-		return errors.New("a chat has not been reached yet")
+// ready is an error until a chat was reached once.
+func (h *health) ready() error {
+	if _, started := h.look(); !started {
+		return errors.New("no chat has been reached yet")
 	}
 	return nil
 }
 
-// tell adds to the answer of /readyz which chats do not work.
-func (c *chatState) tell(next http.Handler) http.Handler {
+// tell adds to the answer of /readyz what does not work.
+func (h *health) tell(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		next.ServeHTTP(w, r)
 		if r.URL.Path == "/readyz" && r.Method == http.MethodGet {
-			trouble, _ := c.look()
+			trouble, _ := h.look()
 			_, _ = w.Write([]byte(trouble))
 		}
 	})
+}
+
+// watchTokens asks GitLab about each token of the configuration and warns of those that are bad. It
+// ends when all are known: a GitLab that is away is asked again. A token that serves many projects
+// is asked about once.
+func (a *App) watchTokens(ctx context.Context) {
+	left := map[string]gitlabToken{}
+	for _, t := range gitlabTokens(a.cfg) {
+		if _, known := left[t.key]; !known {
+			left[t.key] = t
+		}
+	}
+	for {
+		for _, key := range slices.Sorted(maps.Keys(left)) {
+			_, err := a.gitlab.CheckToken(ctx, left[key].project, left[key].use)
+			if ops.CodeOf(err) == ops.CodeDenied {
+				a.opt.log.Warn("token of GitLab cannot do its work", "key", key, "project", left[key].project, "err", err)
+			}
+			if err == nil || ops.CodeOf(err) != ops.CodeUnavailable {
+				delete(left, key)
+			}
+		}
+		if len(left) == 0 || clock.Sleep(ctx, a.opt.clock, tickEvery) != nil {
+			return
+		}
+	}
 }

@@ -10,11 +10,13 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
+	"ocim/adapters/chat"
 	"ocim/adapters/gitlab/gitlabtest"
 	"ocim/adapters/terminal"
 	"ocim/config"
@@ -80,11 +82,7 @@ func newSandbox(ctx context.Context, opt sandboxOptions) (_ *sandbox, err error)
 	if err != nil {
 		return nil, fmt.Errorf("open the sandbox's log: %w", err)
 	}
-	now := clock.System{}.Now()
-	// Ids grow from one start to the next, so that a store that is kept never meets an old id again.
-	s.lab = gitlabtest.New(gitlabtest.Options{
-		Clock: clock.System{}, Seed: now.UnixNano(), Speed: opt.speed, FirstPipeline: 9001 + (now.Unix()-1_790_000_000)/10*10, LedgerReads: 1000,
-	})
+	s.lab = gitlabtest.New(gitlabtest.Options{Clock: clock.System{}, Seed: sandboxProject, Speed: opt.speed, LedgerReads: 1000})
 	if err := s.lab.Start("127.0.0.1:0"); err != nil {
 		return nil, errors.Join(err, s.log.Close())
 	}
@@ -97,6 +95,10 @@ func newSandbox(ctx context.Context, opt sandboxOptions) (_ *sandbox, err error)
 	cfg, err := sandboxConfig(opt.data, s.lab)
 	if err != nil {
 		return nil, err
+	}
+	// The store outlives the process, so the pipelines that it tells of must as well.
+	if err := s.lab.Keep(filepath.Join(opt.data, "gitlab.jsonl")); err != nil {
+		return nil, fmt.Errorf("%w; to begin anew, remove the folder %s", err, opt.data)
 	}
 	log := slog.New(redact.New(cfg.Secrets()...).Handler(slog.NewJSONHandler(s.log, &slog.HandlerOptions{Level: slog.LevelInfo})))
 	s.term = terminal.New(terminal.Config{
@@ -113,11 +115,32 @@ func newSandbox(ctx context.Context, opt sandboxOptions) (_ *sandbox, err error)
 	if err != nil {
 		return nil, err
 	}
+	s.term.Bind(guide{s.app.commands})
 	if err := s.app.Listen(ctx); err != nil {
 		return nil, errors.Join(err, s.app.store.Close(ctx))
 	}
 	s.lab.AddHook(sandboxProject, gitlabtest.Hook{URL: "http://" + s.app.public.Addr().String() + "/gitlab/webhook", Token: cfg.GitLab[0].WebhookTokens[0].Reveal()})
 	return s, nil
+}
+
+// guide answers like the bot, except that a remedy in ocim.yaml, of which the sandbox has none,
+// becomes one that works here.
+type guide struct{ chat.Handler }
+
+// Handle implements [chat.Handler].
+func (g guide) Handle(ctx context.Context, in chat.Incoming) chat.Answer {
+	ans := g.Handler.Handle(ctx, in)
+	if ans.Message == nil {
+		return ans
+	}
+	for _, b := range ans.Message.Blocks {
+		for i, s := range b.Text {
+			if strings.Contains(s.Text, "under may.") && strings.Contains(s.Text, "ocim.yaml") {
+				b.Text[i].Text = "In this sandbox alice and carol may do everything: type :as alice."
+			}
+		}
+	}
+	return ans
 }
 
 // sandboxConfig writes the configuration as an operator would, and reads it the same way.
@@ -136,13 +159,14 @@ listen: {public: "127.0.0.1:0", admin: "127.0.0.1:0"}
 store: {path: %q}
 key: env:SANDBOX_KEY
 gitlab:
-  - {name: sandbox, url: %q, token: "env:SANDBOX_READ", write_token: "env:SANDBOX_WRITE", webhook_tokens: ["env:SANDBOX_HOOK"], timeout: 5s, linger: 5s}
+  - {name: sandbox, url: %q, token: "env:SANDBOX_READ", write_token: "env:SANDBOX_WRITE", webhook_tokens: ["env:SANDBOX_HOOK"], rate: 100, timeout: 5s, linger: 5s}
 projects:
   - {name: grove-eu, gitlab: sandbox, id: %d, ref: main, trigger_token: "env:SANDBOX_TRIGGER"}
 clusters:
   - {name: %s, project: grove-eu, instances_from: instances}
 operations:
   deploy:
+    unverified: false
     follow_within: 20s
     params:
       - {name: version, to: "payload:TUTOR_VERSION", pattern: "[0-9]+(\\.[0-9]+)*", help: "Tutor version, such as 21.0.1"}

@@ -77,7 +77,7 @@ func run(ctx context.Context, args []string, out, errOut io.Writer) error {
 	fs.SetOutput(errOut)
 	fs.IntVar(&b.rounds, "rounds", 5, "rounds that are compared; the median counts")
 	fs.DurationVar(&b.duration, "duration", 2*time.Second, "of one stretch of load")
-	fs.BoolVar(&b.short, "short", false, "a rough look in less than 40 s")
+	fs.BoolVar(&b.short, "short", false, "a rough look, in about 40 s on a quiet machine")
 	fs.BoolVar(&b.verbose, "v", false, "tell each stretch")
 	fs.DurationVar(&b.patience, "patience", 30*time.Second, "how long to wait in all for a quiet machine")
 	fs.StringVar(&b.program, "program", "bin/ocim", "the bot")

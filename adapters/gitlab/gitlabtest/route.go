@@ -237,6 +237,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			}
 		}
 		c.record(e, answer)
+		s.keep(rt, e, answer)
 		answer.header = s.standardHeader(answer.header)
 	})
 	s.sendBeforeAnswer(r.Context())

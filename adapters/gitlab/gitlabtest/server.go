@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"math/rand/v2"
 	"net"
@@ -84,6 +85,7 @@ type Server struct {
 	hookRules HookRules
 	faults    []*Injected
 	ledger    ledger
+	journal   io.WriteCloser // nil unless Keep was called
 
 	httpMu   sync.Mutex
 	http     *http.Server
@@ -189,18 +191,23 @@ func (s *Server) URL() string {
 	return s.baseURL
 }
 
-// Close ends every connection at once, hanging ones included, and waits for the listener to be
-// gone. The ledger stays readable. Closing a server that was not started does nothing.
+// Close ends every connection at once, hanging ones included, waits for the listener to be gone, and
+// gives up the journal of [Server.Keep]. The ledger stays readable. It may be called again.
 func (s *Server) Close() {
 	s.httpMu.Lock()
 	defer s.httpMu.Unlock()
-	if s.http == nil {
-		return
+	if s.http != nil {
+		s.stopping()
+		_ = s.http.Close()
+		<-s.served
+		s.client.CloseIdleConnections()
 	}
-	s.stopping()
-	_ = s.http.Close()
-	<-s.served
-	s.client.CloseIdleConnections()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.journal != nil {
+		_ = s.journal.Close() // every line was written when it happened
+		s.journal = nil
+	}
 }
 
 // do runs f on the present state of the world: everything that fell due before is done first, and

@@ -49,8 +49,9 @@ func (s *Server) after(d time.Duration, f func()) {
 // advance lets everything happen that is due by the clock, each thing at its own instant, so that
 // a clock that jumps an hour leaves the same history as one that ticks. It says whether anything
 // happened. The caller holds mu.
-func (s *Server) advance() (happened bool) {
-	now := s.clock.Now()
+func (s *Server) advance() (happened bool) { return s.advanceTo(s.clock.Now()) }
+
+func (s *Server) advanceTo(now time.Time) (happened bool) {
 	for len(s.agenda) > 0 && !s.agenda[0].at.After(now) {
 		e := heap.Pop(&s.agenda).(event)
 		if e.at.After(s.at) {
