@@ -102,6 +102,8 @@ func neutral(lines, names []string) []string {
 	for i, line := range lines {
 		line = hash.ReplaceAllString(number.ReplaceAllString(replace.Replace(line), "NUMBER"), "HASH")
 		out[i] = at.ReplaceAllString(span.ReplaceAllString(line, "TIME"), "CLOCK")
+		// In a command to Slack this is how Slack itself spells the word; elsewhere it is just typed.
+		out[i] = strings.ReplaceAll(out[i], "<!channel>", "@channel")
 	}
 	return out
 }
