@@ -78,7 +78,7 @@ bench: build ## one table of speed and memory against a bare handler
 .PHONY: chaos
 chaos: ## kill the bot at every crash point and KILLS times at random under load
 	$(BUILD) -tags $(TAGS),ocim_crash -o bin/ocim-crash ./cmd/bot
-	KILLS=$(KILLS) $(GO) test -tags $(TAGS),e2e -count=1 -timeout 60m -run 'Crash|Kill' $(ARGS) ./e2e/...
+	KILLS=$(KILLS) $(GO) test -tags $(TAGS),e2e -count=1 -v -timeout 60m -run 'Crash|Kill' $(ARGS) ./e2e/...
 
 .PHONY: fuzz
 fuzz: ## run each fuzz target for FUZZTIME
