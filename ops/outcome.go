@@ -62,7 +62,7 @@ func (t *turn) merge(s Snapshot) {
 		}
 	}
 	all := slices.Clone(merged)
-	merged = slices.DeleteFunc(merged, func(p Pipeline) bool { return replaced(p, all) })
+	merged = slices.DeleteFunc(merged, func(p Pipeline) bool { return Replaced(p, all) })
 	if len(merged) != len(t.op.Pipelines) {
 		t.op.ChangedAt = t.now
 	}
@@ -74,9 +74,9 @@ func (t *turn) merge(s Snapshot) {
 	}
 }
 
-// replaced reports whether the bridge that started p has started another since: it was retried, and
+// Replaced reports whether the bridge that started p has started another since: it was retried, and
 // what the first one did does not count any more.
-func replaced(p Pipeline, all []Pipeline) bool {
+func Replaced(p Pipeline, all []Pipeline) bool {
 	for depth := 0; p.Role == RoleChild && depth < 10; depth++ {
 		if p.Bridge != "" && slices.ContainsFunc(all, func(q Pipeline) bool {
 			return q.Role == RoleChild && q.Parent == p.Parent && q.Bridge == p.Bridge && q.Ref.ID > p.Ref.ID

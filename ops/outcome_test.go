@@ -290,7 +290,7 @@ func TestReplaced(t *testing.T) {
 	all := []Pipeline{root("success"), p(2, 1, "deploy"), p(3, 2, "helm"), p(4, 1, "deploy"), p(5, 4, "helm"), p(6, 1, "smoke")}
 	want := map[int64]bool{2: true, 3: true}
 	for _, one := range all {
-		if got := replaced(one, all); got != want[one.Ref.ID] {
+		if got := Replaced(one, all); got != want[one.Ref.ID] {
 			t.Errorf("pipeline %d: got %t, want %t", one.Ref.ID, got, want[one.Ref.ID])
 		}
 	}

@@ -22,16 +22,7 @@ func (s *Service) check(ctx context.Context, op Operation) (again time.Time, mor
 		_, err = s.apply(ctx, op, Refuse{no.Reason, no.Msg})
 		return again, true, err
 	}
-	_, action, aerr := s.Fleet.Action(op.Request.Target.Cluster, op.Request.Action)
-	if aerr == nil {
-		var params map[string]string
-		if params, aerr = s.reveal(op.Request.Params); aerr == nil {
-			_, aerr = action.Check(params)
-		}
-	}
-	if aerr == nil {
-		_, aerr = s.Fleet.Resolve(ctx, op.Request.Target.String(), false)
-	}
+	action, _, aerr := s.valid(ctx, op)
 	if again, more, done, err := s.notNow(ctx, op, aerr); done {
 		return again, more, err
 	}
@@ -51,6 +42,23 @@ func (s *Service) check(ctx context.Context, op Operation) (again time.Time, mor
 		return s.Clock.Now(), false, err // the next call has a time of its own
 	}
 	return again, true, err
+}
+
+// valid looks whether what was asked for still is what the configuration and the repository know,
+// and returns the action with the revealed parameters.
+func (s *Service) valid(ctx context.Context, op Operation) (Action, map[string]string, error) {
+	_, action, err := s.Fleet.Action(op.Request.Target.Cluster, op.Request.Action)
+	if err != nil {
+		return action, nil, err
+	}
+	params, err := s.reveal(op.Request.Params)
+	if err == nil {
+		_, err = action.Check(params)
+	}
+	if err == nil {
+		_, err = s.Fleet.Resolve(ctx, op.Request.Target.String(), false)
+	}
+	return action, params, err
 }
 
 // slowProbe is how long the look before the start may take without the start being put off.
@@ -182,17 +190,7 @@ func (s *Service) ready(ctx context.Context, op Operation) (PipelineSpec, *Error
 		return PipelineSpec{}, no, nil
 	}
 	var spec PipelineSpec
-	_, action, err := s.Fleet.Action(op.Request.Target.Cluster, op.Request.Action)
-	var params map[string]string
-	if err == nil {
-		params, err = s.reveal(op.Request.Params)
-	}
-	if err == nil {
-		_, err = action.Check(params)
-	}
-	if err == nil {
-		_, err = s.Fleet.Resolve(ctx, op.Request.Target.String(), false)
-	}
+	_, params, err := s.valid(ctx, op)
 	if err == nil {
 		spec, err = s.spec(ctx, op, params)
 	}

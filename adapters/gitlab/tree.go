@@ -71,7 +71,7 @@ func (a *Adapter) Tree(ctx context.Context, s ops.TreeSpec) (ops.Snapshot, error
 func (w *walk) rest(ctx context.Context) error {
 	for _, k := range w.spec.Known {
 		home := w.a.projects[k.Ref.Project]
-		if home == nil || w.seen[k.Ref.ID] || w.replaced(k) {
+		if home == nil || w.seen[k.Ref.ID] || ops.Replaced(k, slices.Concat(w.out.Pipelines, w.spec.Known)) {
 			continue
 		}
 		j, err := w.a.pipeline(ctx, home, k.Ref.ID)
@@ -90,22 +90,6 @@ func (w *walk) rest(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-func (w *walk) replaced(k ops.Pipeline) bool {
-	for depth := 0; k.Role == ops.RoleChild && depth <= maxDepth; depth++ {
-		if k.Bridge != "" && slices.ContainsFunc(w.out.Pipelines, func(p ops.Pipeline) bool {
-			return p.Role == ops.RoleChild && p.Parent == k.Parent && p.Bridge == k.Bridge && p.Ref.ID > k.Ref.ID
-		}) {
-			return true
-		}
-		parent, ok := w.known[k.Parent]
-		if !ok {
-			return false
-		}
-		k = parent
-	}
-	return false
 }
 
 // inside keeps a 404 below the root from being taken for the root's.
