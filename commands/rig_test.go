@@ -9,9 +9,10 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
-	"sync"
 	"testing"
 	"time"
+
+	"ocim/internal/logtest"
 
 	"ocim/adapters/chat"
 	"ocim/adapters/chat/chattest"
@@ -34,27 +35,10 @@ type rig struct {
 	store    *store.Store
 	notifier *notifier.Notifier
 	commands *Commands
-	logs     *logBuffer
+	logs     *logtest.Buffer
 	keys     int
 	dialog   *chat.Dialog // the last one that was opened
 	late     error        // what opening a dialog answers
-}
-
-type logBuffer struct {
-	mu sync.Mutex
-	b  strings.Builder
-}
-
-func (l *logBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *logBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }
 
 // rigProjects are the actions that the rig's two projects know.
@@ -95,7 +79,7 @@ func newRig(t *testing.T, opts ...rigOption) *rig {
 // newRigIn is newRig with the store's files in dir.
 func newRigIn(t *testing.T, dir string, opts ...rigOption) *rig {
 	t.Helper()
-	r := &rig{t: t, clock: clock.NewFake(time.Date(2026, 11, 20, 14, 0, 0, 0, time.UTC)), logs: &logBuffer{}, chat: chattest.NewPlatform("fake")}
+	r := &rig{t: t, clock: clock.NewFake(time.Date(2026, 11, 20, 14, 0, 0, 0, time.UTC)), logs: &logtest.Buffer{}, chat: chattest.NewPlatform("fake")}
 	r.lab = opstest.NewLab(r.clock)
 	r.lab.SetInstances("grove-eu", "campus", "demo", "shop")
 	var err error

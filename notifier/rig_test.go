@@ -1,14 +1,14 @@
 package notifier_test
 
 import (
-	"bytes"
 	"context"
 	"log/slog"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
+
+	"ocim/internal/logtest"
 
 	"ocim/adapters/chat"
 	"ocim/adapters/chat/chattest"
@@ -27,29 +27,12 @@ type rig struct {
 	chat     *chattest.Platform
 	store    *store.Store
 	notifier *notifier.Notifier
-	log      *syncBuffer
-}
-
-type syncBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (s *syncBuffer) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(p)
-}
-
-func (s *syncBuffer) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.String()
+	log      *logtest.Buffer
 }
 
 func newRig(t *testing.T) *rig {
 	t.Helper()
-	r := &rig{t: t, clock: clock.NewFake(start()), chat: chattest.NewPlatform("fake"), log: &syncBuffer{}}
+	r := &rig{t: t, clock: clock.NewFake(start()), chat: chattest.NewPlatform("fake"), log: &logtest.Buffer{}}
 	var err error
 	if r.store, err = store.Open(t.Context(), store.Options{Path: filepath.Join(t.TempDir(), "ocim.db"), Clock: r.clock}); err != nil {
 		t.Fatal(err)

@@ -1,14 +1,14 @@
 package gitlab_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"log/slog"
 	"strings"
-	"sync"
 	"testing"
 	"time"
+
+	"ocim/internal/logtest"
 
 	"ocim/adapters/gitlab"
 	"ocim/adapters/gitlab/gitlabtest"
@@ -157,22 +157,7 @@ func opsError(t *testing.T, err error) *ops.Error {
 }
 
 // logBuffer collects log lines.
-type logBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *logBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *logBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
+type logBuffer struct{ logtest.Buffer }
 
 func (l *logBuffer) lines() int { return strings.Count(l.String(), "\n") }
 

@@ -1,7 +1,6 @@
 package mattermost_test
 
 import (
-	"bytes"
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
@@ -15,6 +14,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"ocim/internal/logtest"
 
 	"ocim/adapters/chat"
 	"ocim/adapters/mattermost"
@@ -37,7 +38,7 @@ type rig struct {
 	url   string // of the bot
 	clock *clock.Fake
 	store *memTokens
-	log   *syncBuffer
+	log   *logtest.Buffer
 	sign  *ops.Signer
 
 	mu     sync.Mutex
@@ -61,7 +62,7 @@ func newQuietRig(t *testing.T, change ...func(*mattermost.Config)) *rig {
 	fake := clock.NewFake(time.Date(2026, 11, 21, 10, 0, 0, 0, time.UTC))
 	r := &rig{
 		fake: mattermosttest.New(t, mattermosttest.Options{Clock: fake}), clock: fake,
-		store: &memTokens{m: map[string]secret.Secret{}}, log: &syncBuffer{}, sign: signer(t, "k"),
+		store: &memTokens{m: map[string]secret.Secret{}}, log: &logtest.Buffer{}, sign: signer(t, "k"),
 	}
 	r.Peer = r.fake.Peer(t)
 	var handler http.Handler
@@ -208,23 +209,6 @@ func (s *memTokens) Put(_ context.Context, name string, v secret.Secret) error {
 	}
 	s.m[name] = v
 	return nil
-}
-
-type syncBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (s *syncBuffer) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(p)
-}
-
-func (s *syncBuffer) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.String()
 }
 
 // card is a message as an operation has it.

@@ -163,11 +163,11 @@ func TestF26I12_NothingGrowsWithTheNumberOfEvents(t *testing.T) { //nolint:paral
 			}
 			if i%250 == 0 {
 				r.pass(5 * time.Second)
-				r.logs.reset()
+				r.logs.Reset()
 			}
 		}
 		r.pass(15 * time.Minute) // the last run is no longer looked at
-		r.logs.reset()
+		r.logs.Reset()
 		return r.usage()
 	}
 	play(true) // caches fill, pools grow

@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"ocim/internal/logtest"
+
 	"ocim/adapters/chat"
 	"ocim/adapters/chat/chattest"
 	"ocim/adapters/gitlab/gitlabtest"
@@ -42,7 +44,7 @@ type rig struct {
 	chat  *chattest.Platform
 	app   *App
 	dir   string
-	logs  *syncBuffer
+	logs  *logtest.Buffer
 	level slog.Level
 	keys  int
 
@@ -50,29 +52,6 @@ type rig struct {
 	left       string // who may no longer do anything, from the next start on
 	closed     func()
 	talk       *talk // nil unless the rig has people in Slack and Mattermost
-}
-
-type syncBuffer struct {
-	mu sync.Mutex
-	b  strings.Builder
-}
-
-func (s *syncBuffer) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(p)
-}
-
-func (s *syncBuffer) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.String()
-}
-
-func (s *syncBuffer) reset() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.b.Reset()
 }
 
 type rigOption func(*rigSetup)
@@ -95,7 +74,7 @@ func plain(script gitlabtest.Script) rigOption {
 
 func newRig(t *testing.T, opts ...rigOption) *rig {
 	t.Helper()
-	r := &rig{t: t, clock: clock.NewFake(time.Date(2026, 11, 20, 14, 0, 0, 0, time.UTC)), dir: t.TempDir(), logs: &syncBuffer{}}
+	r := &rig{t: t, clock: clock.NewFake(time.Date(2026, 11, 20, 14, 0, 0, 0, time.UTC)), dir: t.TempDir(), logs: &logtest.Buffer{}}
 	setup := rigSetup{
 		lab: gitlabtest.Options{Clock: r.clock, Seed: 1},
 		project: gitlabtest.Project{
